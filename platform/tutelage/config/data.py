@@ -1,0 +1,109 @@
+"""Where text and labels come from, and how they are split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tutelage.config.base import Positive, Section, Slug
+
+SplitName = Literal["train", "validation", "test"]
+
+
+class Columns(Section):
+    """Which columns of a source hold what."""
+
+    text: str = "text"
+    label: str | None = "label"
+    """None when the source has no labels."""
+
+
+class Splits(Section):
+    """How one source is divided: rows are ordered by a hash of their text, then cut.
+
+    The hash makes a row keep its split when rows are added, and keeps equal texts in one split.
+    """
+
+    validation: int | Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Rows (an integer) or a share (a fraction below 1) for early stopping and choices."""
+    test: int | Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Rows or share that only reports look at."""
+    train: Positive | None = None
+    """At most this many rows for training; all that is left when null."""
+
+
+class _Source(Section):
+    columns: Columns = Columns()
+    labels: dict[str, str] = {}
+    """Value in the label column -> task label, where they differ (`{"1": positive}`)."""
+    slice: Slug | None = None
+    """The domain that reports show this source under; the source's own name when null."""
+    split: SplitName | None = None
+    """All rows belong to this split (the data came divided already)."""
+    splits: Splits = Splits()
+    """How to divide the rows when `split` is null."""
+    limit: Positive | None = None
+    """Read at most this many rows."""
+
+
+class FileSource(_Source):
+    """Files on disk or behind any fsspec URL (`s3://`, `gs://`, `https://`)."""
+
+    type: Literal["files"] = "files"
+    path: str
+    """A file, a folder, a glob or an fsspec URL."""
+    format: Literal["auto", "parquet", "arrow", "jsonl", "csv"] = "auto"
+    """`auto` goes by the file's ending."""
+
+
+class HubSource(_Source):
+    """A data set of a hub, by name (`pip install tutelage[hub]`)."""
+
+    type: Literal["hub"]
+    dataset: str
+    config: str | None = None
+    part: str = "train"
+    """The hub's own split to read."""
+    revision: str | None = None
+
+
+class CatalogSource(_Source):
+    """A public data set that tutelage fetches and checks by sha256 (`tutelage fetch --list`)."""
+
+    type: Literal["catalog"]
+    dataset: str
+    """`collection/part`, such as `reviews/movies`."""
+
+
+Source = Annotated[FileSource | HubSource | CatalogSource, Field(discriminator="type")]
+
+
+class Pick(Section):
+    """What one training reads of one source's train split."""
+
+    rows: Positive | None = None
+    """The first so many rows of the split; all when null."""
+    labels: int | None = Field(default=None, ge=0)
+    """Use the labels of the first so many rows, the others are read as unlabelled; all when null."""
+
+
+class DataConfig(Section):
+    """Sources and what is done with rows that cannot be used."""
+
+    sources: dict[Slug, Source] = Field(min_length=1)
+    max_tokens: int = Field(default=128, ge=4, le=8192)
+    """Longer texts are cut here."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    """`skip` leaves bad rows out and counts them in the report."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_is_the_default_type(cls, data: object) -> object:
+        if isinstance(data, dict) and isinstance(data.get("sources"), dict):
+            sources = {
+                name: {"type": "files", **source} if isinstance(source, dict) else source
+                for name, source in data["sources"].items()
+            }
+            return {**data, "sources": sources}
+        return data

@@ -1,0 +1,94 @@
+"""The job: all sections, and what must hold between them before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import Field, model_validator
+
+from tutelage.config.base import Section, Slug, unknown_key
+from tutelage.config.data import DataConfig, Pick
+from tutelage.config.models import StudentConfig, TeacherConfig
+from tutelage.config.objectives import Combiner, Confidence, Objective, Uniform, Weighted
+from tutelage.config.runtime import ExportConfig, RayConfig, ServeConfig, StreamConfig
+from tutelage.config.task import Task
+from tutelage.config.train import TrainConfig
+
+
+class JobConfig(Section):
+    """Everything one YAML file says."""
+
+    name: Slug
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    task: Task
+    data: DataConfig
+    teachers: list[TeacherConfig] = []
+    student: StudentConfig
+    combiner: Combiner = Uniform()
+    objectives: list[Objective] = Field(min_length=1)
+    train: TrainConfig = TrainConfig()
+    stream: StreamConfig = StreamConfig()
+    export: ExportConfig = ExportConfig()
+    serve: ServeConfig = ServeConfig()
+    ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> JobConfig:
+        names = [teacher.name for teacher in self.teachers]
+        _once("teachers", names)
+        for teacher in self.teachers:
+            if teacher.finetune:
+                self._check_picks(f"teachers.{teacher.name}.finetune.data", teacher.finetune.data, need_labels=True)
+            if teacher.labels is not None and sorted(teacher.labels) != sorted(self.task.labels):
+                raise ValueError(
+                    f"teachers.{teacher.name}.labels are {teacher.labels}, task.labels are {self.task.labels}; "
+                    "a teacher needs the same labels, in any order"
+                )
+        if self.student.data is not None:
+            self._check_picks("student.data", self.student.data, need_labels=False)
+        if isinstance(self.combiner, Weighted):
+            _same_names("combiner.weights", self.combiner.weights, names)
+        self._check_objectives(names)
+        return self
+
+    def _check_picks(self, key: str, picks: dict[str, Pick], *, need_labels: bool) -> None:
+        for name in picks:
+            if name not in self.data.sources:
+                raise ValueError(f"{key}: {unknown_key(name, self.data.sources)}")
+            source = self.data.sources[name]
+            if source.split not in (None, "train"):
+                raise ValueError(f"{key}: source '{name}' is all {source.split}; only train rows are trained on")
+            if need_labels and source.columns.label is None:
+                raise ValueError(f"{key}: source '{name}' has no label column (columns.label is null)")
+
+    def _check_objectives(self, teachers: list[str]) -> None:
+        _once("objectives", [objective.type for objective in self.objectives])
+        if sum(objective.weight for objective in self.objectives) <= 0:
+            raise ValueError("objectives: the weights sum to 0, so nothing would be learned")
+        hears_teachers = any(o.type == "kl" and o.weight > 0 for o in self.objectives)
+        if hears_teachers and not teachers:
+            raise ValueError("objectives: 'kl' needs at least one entry in teachers")
+        if teachers and not hears_teachers:
+            raise ValueError(
+                "objectives: no 'kl' with a weight above 0, so the teachers would be asked and not heard; "
+                "add {type: kl} or remove the teachers"
+            )
+        if isinstance(self.combiner, Confidence) and len(teachers) == 1:
+            raise ValueError("combiner: 'confidence' chooses between teachers and there is only one; use uniform")
+
+
+def _once(key: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{key}: '{name}' stands twice")
+        seen.add(name)
+
+
+def _same_names(key: str, given: Iterable[str], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{key}: {unknown_key(name, known)}")
+    missing = [name for name in known if name not in set(given)]
+    if missing:
+        raise ValueError(f"{key}: no weight for {', '.join(missing)}; write 0 to leave a teacher out")

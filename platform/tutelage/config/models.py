@@ -1,0 +1,90 @@
+"""Teachers and the student."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tutelage.config.base import Positive, Section, Slug
+from tutelage.config.data import Pick
+from tutelage.config.train import TrainConfig
+
+
+class FullFinetune(Section):
+    """Train every weight."""
+
+    type: Literal["full"] = "full"
+
+
+class PartialFinetune(Section):
+    """Train the upper part; embeddings and the lowest layers stay as they are."""
+
+    type: Literal["partial"]
+    freeze_layers: int = Field(default=0, ge=0)
+    """The lowest so many encoder layers are frozen."""
+    freeze_embeddings: bool = True
+
+
+class LoraFinetune(Section):
+    """Train low-rank adapters (arXiv:2106.09685) by peft, merged into the weights on export."""
+
+    type: Literal["lora"]
+    rank: Positive = 8
+    alpha: float = Field(default=16, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: list[str] | None = None
+    """Names of the layers that get an adapter; peft's choice for the architecture when null."""
+
+
+Method = Annotated[FullFinetune | PartialFinetune | LoraFinetune, Field(discriminator="type")]
+
+
+class FinetuneConfig(Section):
+    """How a teacher is made from its base model."""
+
+    data: dict[Slug, Pick] = Field(min_length=1)
+    """Labelled sources that the teacher learns from."""
+    method: Method = FullFinetune()
+    train: TrainConfig = TrainConfig()
+
+
+class TeacherConfig(Section):
+    """One teacher: a model, how it was or will be trained, and the replicas that serve it."""
+
+    name: Slug
+    model: str
+    """A folder, an fsspec URL, a hub name, or `catalog:NAME`; with `finetune`, the base model."""
+    tokenizer: str | None = None
+    """The model's own when null. Teachers may have another vocabulary than the student."""
+    labels: list[str] | None = None
+    """The model's classes in its own order; read from its config.json when null."""
+    finetune: FinetuneConfig | None = None
+    """Train this teacher first; null when the model already does the task."""
+    max_tokens: Positive | None = None
+    """data.max_tokens when null."""
+    replicas: Positive = 1
+    num_cpus: float = Field(default=1, ge=0)
+    num_gpus: float = Field(default=0, ge=0)
+    threads: Positive | None = None
+    """Intra-op threads a replica on CPU; num_cpus, rounded up, when null."""
+
+
+class StudentConfig(Section):
+    """The small model: layers taken from a larger one, or a model as it is."""
+
+    model: str
+    """A folder, an fsspec URL, a hub name, or `catalog:NAME`."""
+    tokenizer: str | None = None
+    layers: list[int] | None = Field(default=None, min_length=1)
+    """Encoder layers to keep, by index from 0; all when null."""
+    method: Method = FullFinetune()
+    """Which weights are trained."""
+    data: dict[Slug, Pick] | None = None
+    """What the student reads; every source in full when null."""
+
+    @model_validator(mode="after")
+    def _layers_rise(self) -> StudentConfig:
+        if self.layers and (sorted(set(self.layers)) != self.layers or self.layers[0] < 0):
+            raise ValueError(f"layers must rise from 0 and stand once each, not {self.layers}")
+        return self

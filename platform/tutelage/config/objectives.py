@@ -1,0 +1,59 @@
+"""Loss terms and how several teachers become one target."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from tutelage.config.base import Section, Slug
+
+
+class CrossEntropy(Section):
+    """Hard labels; unlabelled examples contribute nothing."""
+
+    type: Literal["cross-entropy"]
+    weight: float = Field(default=1.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class KL(Section):
+    """Forward KL from the combined teachers to the student at temperature T, times T^2."""
+
+    type: Literal["kl"]
+    weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=2.0, gt=0, le=100)
+
+
+Objective = Annotated[CrossEntropy | KL, Field(discriminator="type")]
+
+
+class Uniform(Section):
+    """The mean of the teachers' distributions."""
+
+    type: Literal["uniform"] = "uniform"
+
+
+class Weighted(Section):
+    """A fixed weight for each teacher."""
+
+    type: Literal["weighted"]
+    weights: dict[Slug, Annotated[float, Field(ge=0)]] = Field(min_length=1)
+
+    @field_validator("weights")
+    @classmethod
+    def _not_all_zero(cls, weights: dict[str, float]) -> dict[str, float]:
+        if sum(weights.values()) <= 0:
+            raise ValueError("the weights sum to 0: no teacher would be heard")
+        return weights
+
+
+class Confidence(Section):
+    """For each example, more weight to the teacher that is surer of it."""
+
+    type: Literal["confidence"]
+    sharpness: float = Field(default=4.0, ge=0, le=100)
+    """0 is the uniform mean; large values leave only the surest teacher."""
+
+
+Combiner = Annotated[Uniform | Weighted | Confidence, Field(discriminator="type")]

@@ -1,0 +1,70 @@
+"""The stream, the export, the endpoint and Ray: what surrounds a training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tutelage.config.base import Positive, Section
+
+
+class StreamConfig(Section):
+    """How teachers' signals reach the student."""
+
+    window: Positive = 8
+    """Batches in flight a student worker; memory is bounded by it."""
+    deadline_s: float = Field(default=120, gt=0)
+    """A reply that takes longer is given up and asked of another replica."""
+    retries: int = Field(default=3, ge=0)
+    """Attempts after the first, for one batch."""
+
+
+class ExportConfig(Section):
+    """ONNX files and how closely they must agree with the torch student."""
+
+    opset: int = Field(default=20, ge=17, le=23)
+    int8: bool = True
+    """Also write a dynamically quantised model."""
+    min_agreement: float = Field(default=0.97, ge=0, le=1)
+    """Smallest share of validation texts on which int8 must predict what torch predicts."""
+    max_fp32_difference: float = Field(default=1e-3, gt=0)
+    """Largest absolute difference of any fp32 ONNX logit from torch."""
+
+
+class ServeConfig(Section):
+    """The endpoint. It listens on loopback unless the host says otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes a free port."""
+    variant: Literal["int8", "fp32"] = "int8"
+    """Which ONNX file answers."""
+    replicas: Positive = 1
+    cpus_per_replica: float = Field(default=1, gt=0)
+    threads: Positive = 1
+    """ONNX Runtime intra-op threads a replica."""
+    max_batch: Positive = 16
+    """Requests answered by one forward pass."""
+    batch_wait_ms: float = Field(default=2.0, ge=0)
+    """How long the first request of a batch waits for others."""
+    max_texts: Positive = 64
+    """Texts one request may carry; more is a 413."""
+    max_chars: Positive = 20_000
+    """Characters one text may have; more is a 413."""
+    max_queued: Positive = 256
+    """Waiting requests a replica takes before it answers 503."""
+
+
+class RayConfig(Section):
+    """Where the job runs. Nothing but these numbers changes between a laptop and a cluster."""
+
+    address: str | None = None
+    """`auto`, `ray://host:port` or `host:port`; started in-process when null and RAY_ADDRESS is unset."""
+    num_cpus: Positive | None = None
+    """CPUs of the in-process Ray; those of the machine when null."""
+    object_store_mb: int | None = Field(default=None, ge=80)
+    """Shared memory of the in-process Ray; Ray's own choice when null."""
+    storage: str | None = None
+    """Folder or fsspec URL that every node sees, for checkpoints; $TUTELAGE_HOME when null."""
+    dashboard: Literal["auto", "on", "off"] = "auto"

@@ -1,0 +1,63 @@
+"""Where state lives, and the few file operations that everything shares."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from blake3 import blake3
+
+
+def home() -> Path:
+    """$TUTELAGE_HOME, or `.tutelage` below the current folder; absolute, made when missing."""
+    path = Path(os.environ.get("TUTELAGE_HOME") or ".tutelage").expanduser().absolute()
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def is_url(path: str) -> bool:
+    """True for an fsspec URL (`s3://...`), false for a path on this machine."""
+    return "://" in path
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[str] | IO[bytes]]:
+    """Open a file that appears under its name only when it is whole; a kill leaves the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def digest_file(path: Path) -> str:
+    """blake3 of a file's bytes, as 64 hex digits."""
+    hasher = blake3(max_threads=blake3.AUTO)
+    hasher.update_mmap(str(path))
+    return hasher.hexdigest()
+
+
+def digest_folder(folder: Path) -> str:
+    """blake3 over the sorted relative names and digests of all files below a folder."""
+    hasher = blake3()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        hasher.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\n".encode())
+    return hasher.hexdigest()
+
+
+def digest_text(*parts: str) -> str:
+    """blake3 over parts, each closed by a zero byte, as 64 hex digits."""
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part.encode() + b"\0")
+    return hasher.hexdigest()

@@ -1,0 +1,43 @@
+"""What long work says of itself while it runs; the console, tests and notebooks listen in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Stage(Protocol):
+    """One visible step of a command."""
+
+    def update(self, done: float, total: float, **figures: float | str) -> None:
+        """Say how far it is (`done` of `total`, any unit) and what it measures (`loss=0.31`)."""
+
+    def note(self, text: str) -> None:
+        """Say one line that stays on the screen."""
+
+
+class Progress(Protocol):
+    """Opens stages; a stage that ends by an exception is shown as failed."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Run the body as the visible step `name`, with its time."""
+        ...
+
+
+class _SilentStage:
+    def update(self, done: float, total: float, **figures: float | str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Silent:
+    """The twin for tests and library use: nothing is shown."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Run the body."""
+        yield _SilentStage()
