@@ -1,0 +1,139 @@
+"""What surrounds `ray.init`: its environment, the code that workers import, and the processes it leaves."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import site
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = ("tutelage", "actors", "tune_spaces", "serve_apps")
+
+DEFAULTS: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Train answers one report per interval; its own default of 2 s makes reports block the training.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Each of these starts or loads something that a training here does not use, at 1 to 5 s each.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    # Paths in a job file are relative to the folder of the command, in workers too.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray's coming default; without it every start prints a FutureWarning.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def has_token(env: Mapping[str, str], user_home: Path) -> bool:
+    """True when Ray would find an authentication token (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray)."""
+    if env.get("RAY_AUTH_TOKEN"):
+        return True
+    path = env.get("RAY_AUTH_TOKEN_PATH")
+    return Path(path).is_file() if path else (user_home / ".ray" / "auth_token").is_file()
+
+
+def wanted_env(env: Mapping[str, str], *, local: bool, user_home: Path) -> dict[str, str]:
+    """Variables to set before Ray starts; one that the user has set stays as it is.
+
+    Token authentication is always on for an in-process Ray, which makes its own token. For an existing
+    cluster it is on when there is a token: Ray refuses to connect in token mode without one.
+    """
+    wanted = {key: value for key, value in DEFAULTS.items() if key not in env}
+    if "RAY_AUTH_MODE" not in env and (local or has_token(env, user_home)):
+        wanted["RAY_AUTH_MODE"] = "token"
+    if local:
+        # Raylet and its workers inherit this, so they import the checkout that this process imports.
+        wanted["PYTHONPATH"] = os.pathsep.join([*map(str, code_roots()), *_split(env.get("PYTHONPATH"))])
+        # Ray's switch for "one machine only": the node takes 127.0.0.1 and every port is bound to loopback.
+        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    return wanted
+
+
+def _split(paths: str | None) -> list[str]:
+    return [path for path in (paths or "").split(os.pathsep) if path]
+
+
+def code_folders() -> list[Path]:
+    """The folders of our packages as this process imports them."""
+    folders = []
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            folders.append(Path(next(iter(spec.submodule_search_locations))).resolve())
+    return folders
+
+
+def code_roots() -> list[Path]:
+    """Folders that a worker of the same interpreter needs on its path: those that are not installed."""
+    installed = {Path(path).resolve() for path in (*site.getsitepackages(), site.getusersitepackages())}
+    roots = dict.fromkeys(folder.parent for folder in code_folders())
+    return [root for root in roots if root not in installed]
+
+
+@contextmanager
+def environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the body and put the old values back."""
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def ray_reads_environment(*, local: bool) -> Iterator[None]:
+    """Make an already imported Ray see the environment of now.
+
+    Ray reads its native settings and the one-machine switch once, at import. Without this a later
+    RAY_AUTH_MODE reaches the raylet and not this process, and the two refuse each other.
+    """
+    from ray._private import ray_constants
+
+    native: Any = importlib.import_module("ray._raylet")
+    native.Config.initialize("")
+    switch = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = switch and not local
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = switch
+
+
+def own_processes() -> list[psutil.Process]:
+    """Processes that `ray.init` of this process started, and everything below them."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.__file__:
+        return []
+    folder = str(Path(ray.__file__).parent)
+    found: dict[int, psutil.Process] = {}
+    for child in psutil.Process().children():
+        try:
+            if any(folder in part for part in child.cmdline()):
+                found.update({p.pid: p for p in (child, *child.children(recursive=True))})
+        except psutil.NoSuchProcess:
+            continue
+    return list(found.values())
+
+
+def end_processes(processes: list[psutil.Process], *, grace_s: float = 5.0) -> list[psutil.Process]:
+    """Wait until the processes are gone; end the ones that stay. Returns those that cannot be ended."""
+    _, alive = psutil.wait_procs(processes, timeout=grace_s)
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in alive:
+            try:
+                end(process)
+            except psutil.NoSuchProcess:
+                continue
+        _, alive = psutil.wait_procs(alive, timeout=2.0)
+    return list(alive)
