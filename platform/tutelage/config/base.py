@@ -17,7 +17,7 @@ Positive = Annotated[int, Field(gt=0)]
 class Section(BaseModel):
     """One section of a job file. Attribute docstrings become the config reference."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,7 +30,7 @@ class Section(BaseModel):
 
 
 def unknown_key(key: str, known: Any) -> str:
-    """The sentence for a key that no section has: the nearest known one first, then all of them."""
+    """The sentence for a key that no section has: the nearest known one, or else all of them."""
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"unknown key '{key}'; {hint}known here: {', '.join(known)}"
+    hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+    return f"unknown key '{key}'; {hint}"

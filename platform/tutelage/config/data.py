@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tutelage.config.base import Positive, Section, Slug
 
+RowsOrShare = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(ge=0, lt=1)]
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -25,9 +26,9 @@ class Splits(Section):
     The hash makes a row keep its split when rows are added, and keeps equal texts in one split.
     """
 
-    validation: int | Annotated[float, Field(ge=0, lt=1)] = 0.1
+    validation: RowsOrShare = 0.1
     """Rows (an integer) or a share (a fraction below 1) for early stopping and choices."""
-    test: int | Annotated[float, Field(ge=0, lt=1)] = 0.1
+    test: RowsOrShare = 0.1
     """Rows or share that only reports look at."""
     train: Positive | None = None
     """At most this many rows for training; all that is left when null."""
@@ -35,7 +36,7 @@ class Splits(Section):
 
 class _Source(Section):
     columns: Columns = Columns()
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default={})
     """Value in the label column -> task label, where they differ (`{"1": positive}`)."""
     slice: Slug | None = None
     """The domain that reports show this source under; the source's own name when null."""

@@ -22,7 +22,7 @@ class JobConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**31)
     task: Task
     data: DataConfig
-    teachers: list[TeacherConfig] = []
+    teachers: list[TeacherConfig] = Field(default=[])
     student: StudentConfig
     combiner: Combiner = Uniform()
     objectives: list[Objective] = Field(min_length=1)
@@ -38,11 +38,13 @@ class JobConfig(Section):
         _once("teachers", names)
         for teacher in self.teachers:
             if teacher.finetune:
-                self._check_picks(f"teachers.{teacher.name}.finetune.data", teacher.finetune.data, need_labels=True)
+                self._check_picks(
+                    f"teachers.{teacher.name}.finetune.data", teacher.finetune.data, need_labels=True
+                )
             if teacher.labels is not None and sorted(teacher.labels) != sorted(self.task.labels):
                 raise ValueError(
-                    f"teachers.{teacher.name}.labels are {teacher.labels}, task.labels are {self.task.labels}; "
-                    "a teacher needs the same labels, in any order"
+                    f"teachers.{teacher.name}.labels are {teacher.labels}, "
+                    f"task.labels are {self.task.labels}; a teacher needs the same labels, in any order"
                 )
         if self.student.data is not None:
             self._check_picks("student.data", self.student.data, need_labels=False)
@@ -57,7 +59,9 @@ class JobConfig(Section):
                 raise ValueError(f"{key}: {unknown_key(name, self.data.sources)}")
             source = self.data.sources[name]
             if source.split not in (None, "train"):
-                raise ValueError(f"{key}: source '{name}' is all {source.split}; only train rows are trained on")
+                raise ValueError(
+                    f"{key}: source '{name}' is all {source.split}; only train rows are trained on"
+                )
             if need_labels and source.columns.label is None:
                 raise ValueError(f"{key}: source '{name}' has no label column (columns.label is null)")
 
@@ -74,7 +78,9 @@ class JobConfig(Section):
                 "add {type: kl} or remove the teachers"
             )
         if isinstance(self.combiner, Confidence) and len(teachers) == 1:
-            raise ValueError("combiner: 'confidence' chooses between teachers and there is only one; use uniform")
+            raise ValueError(
+                "combiner: 'confidence' chooses between teachers and there is only one; use uniform"
+            )
 
 
 def _once(key: str, names: Iterable[str]) -> None:

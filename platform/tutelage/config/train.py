@@ -66,7 +66,8 @@ class TrainConfig(Section):
         per_worker = self.batch_size // self.workers
         if self.micro_batch_size and per_worker % self.micro_batch_size:
             raise ValueError(
-                f"micro_batch_size {self.micro_batch_size} does not divide batch_size / workers = {per_worker}"
+                f"micro_batch_size {self.micro_batch_size} does not divide "
+                f"batch_size / workers = {per_worker}"
             )
         return self
 
