@@ -1,0 +1,1 @@
+"""Sources, canonical rows, tokenised examples and batches. Loads neither ray nor torch."""

@@ -1,0 +1,158 @@
+"""One source's raw rows, checked: what is a good row, and how bad ones are reported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from tutelage.data.labels import LabelMap, UnknownLabelError
+from tutelage.data.raw import NOT_UTF8, RawRows
+from tutelage.errors import DataError
+
+NULL_TEXT = "null text"
+EMPTY_TEXT = "empty text"
+NOT_TEXT = "text of a wrong type"
+UNKNOWN_LABEL = "unknown label"
+
+SHOWN_ROWS = 10
+SHOWN_LABELS = 5
+
+
+class BadRowError(ValueError):
+    """Why one row cannot be used; its text is the reason."""
+
+
+@dataclass
+class GoodRows:
+    """Checked rows: digest (16 bytes), text, label index or -1, row number."""
+
+    digests: list[bytes] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+@dataclass
+class BadRows:
+    """What was found wrong in one source, by reason and file."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """(reason, file) -> the first row numbers."""
+    by_file: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unknown_labels: dict[str, None] = field(default_factory=dict)
+
+    def add(self, reason: str, file: str, row: int) -> None:
+        """Count one bad row; its number is kept for the first ones of a reason in a file."""
+        self.counts[reason] += 1
+        self.by_file[reason, file] += 1
+        kept = self.first.setdefault((reason, file), [])
+        if row and len(kept) < SHOWN_ROWS:
+            kept.append(row)
+
+    def lines(self) -> list[str]:
+        """One line for each reason and file."""
+        return [
+            f"  {file}: {reason}{_rows(numbers, self.by_file[reason, file])}"
+            for (reason, file), numbers in self.first.items()
+        ]
+
+
+def _rows(numbers: list[int], count: int) -> str:
+    if not numbers:
+        return ""
+    more = f", ... ({count} in all)" if count > len(numbers) else ""
+    return f" in row{'s' if count > 1 else ''} {', '.join(map(str, numbers))}{more}"
+
+
+def text_digest(text: str) -> bytes:
+    """blake3 of the UTF-8 text, 16 bytes: the identity of an example everywhere."""
+    return blake3(text.encode()).digest(length=16)
+
+
+def check_rows(batches: Iterator[RawRows], label_of: LabelMap, bad: BadRows) -> Iterator[GoodRows]:
+    """Good rows batch by batch; what is not good goes into `bad`."""
+    for batch in batches:
+        for flaw in batch.flaws:
+            bad.add(flaw.reason, batch.file, flaw.row)
+        good = GoodRows()
+        labels = batch.labels if batch.labels is not None else [None] * len(batch.rows)
+        for row, raw, raw_label in zip(batch.rows, batch.texts, labels, strict=True):
+            try:
+                text = check_text(raw)
+                label = label_of(_as_label(raw_label))
+            except UnknownLabelError as unknown:
+                bad.add(UNKNOWN_LABEL, batch.file, row)
+                if len(bad.unknown_labels) < SHOWN_LABELS:
+                    bad.unknown_labels[str(unknown)] = None
+            except BadRowError as reason:
+                bad.add(str(reason), batch.file, row)
+            else:
+                good.digests.append(text_digest(text))
+                good.texts.append(text)
+                good.labels.append(label)
+                good.rows.append(row)
+        if good.rows:
+            yield good
+
+
+def check_text(raw: object) -> str:
+    """The text as it will be used. Raises BadRowError."""
+    if raw is None:
+        raise BadRowError(NULL_TEXT)
+    if isinstance(raw, bytes):
+        text = _decode(raw)
+    elif isinstance(raw, str):
+        text = raw
+        if not raw.isascii():
+            try:
+                raw.encode()
+            except UnicodeEncodeError as problem:  # a lone surrogate, which JSON can spell
+                raise BadRowError(NOT_UTF8) from problem
+    else:
+        raise BadRowError(NOT_TEXT)
+    if not text.strip():
+        raise BadRowError(EMPTY_TEXT)
+    return text
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise BadRowError(NOT_UTF8) from problem
+
+
+def _as_label(raw: object) -> object:
+    if isinstance(raw, bytes):
+        return _decode(raw)
+    if raw is None or isinstance(raw, str | int | float):
+        return raw
+    raise UnknownLabelError(repr(raw)[:80])
+
+
+def bad_rows_error(source: str, bad: BadRows, labels: list[str]) -> DataError:
+    """The one error that names the source, files, reasons, rows and counts."""
+    total = sum(bad.counts.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common())
+    text = f"data.sources.{source}: {total} bad row{'s' if total > 1 else ''} ({reasons})\n" + "\n".join(
+        bad.lines()
+    )
+    fix = "correct the rows, or set data.on_bad_row=skip to leave them out and count them in the report"
+    if bad.unknown_labels:
+        found = ", ".join(repr(label) for label in bad.unknown_labels)
+        text += f"\n  labels found: {found}; allowed: {', '.join(labels)}"
+        fix += f"; other names of a label go into data.sources.{source}.labels"
+    return DataError(text, fix=fix)
+
+
+def no_rows_error(source: str, bad: BadRows) -> DataError:
+    """The error for a source in which no row is left, whatever on_bad_row says."""
+    why = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common()) or "there are no rows"
+    return DataError(
+        f"data.sources.{source}: no row is left ({why})\n" + "\n".join(bad.lines()),
+        fix=f"check the files and data.sources.{source}.columns, or remove the source",
+    )

@@ -1,0 +1,227 @@
+"""The memory-mapped reader of tokenised rows: selections for a training, batches for a step.
+
+Legend: N examples, B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fsspec.core import url_to_fs
+from numpy.typing import NDArray
+
+from tutelage.config.base import unknown_key
+from tutelage.config.data import Pick
+from tutelage.data.labels import UNLABELLED
+from tutelage.data.splits import SPLITS
+from tutelage.data.table import MappedTable
+from tutelage.errors import DataError, StoreError
+from tutelage.files import atomic_write, digest_text, is_url
+
+MAX_TOKENS_KEY = b"tutelage.max_tokens"
+PAD_MULTIPLE = 8
+"""T is a multiple of this (or max_tokens), so that few different shapes occur."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one training reads: rows int64[N] of the file, labelled bool[N]: use the row's label."""
+
+    rows: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch, padded on the right."""
+
+    rows: NDArray[np.int64]
+    digests: list[bytes]
+    input_ids_BT: NDArray[np.int64]
+    attention_mask_BT: NDArray[np.int64]
+    labels_B: NDArray[np.int64]
+    """-1 where the label is missing or not to be used."""
+    _examples: Examples = field(repr=False)
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, read from the file when asked for."""
+        return self._examples.texts(self.rows)
+
+
+class Examples:
+    """Tokenised rows by number. Open it with `Examples.open`; it pickles as its path.
+
+    Memory: 24 bytes a row; texts and tokens stay in the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._table = MappedTable(path)
+        if "input_ids" not in self._table.schema.names:
+            raise StoreError(f"{path} has no column input_ids", fix="make it by `tokenise`")
+        self.max_tokens = int((self._table.schema.metadata or {}).get(MAX_TOKENS_KEY, b"0")) or None
+        self._label = self._table.numbers("label")
+        self._source = self._table.numbers("source")
+        self._split = self._table.numbers("split")
+        ids = [batch.column("input_ids") for batch in self._table.batches]
+        self._tokens = [column.values.to_numpy() for column in ids]
+        self._offsets = [column.offsets.to_numpy() for column in ids]
+        lengths = [np.diff(offsets) for offsets in self._offsets]
+        self._length = np.concatenate(lengths).astype(np.int32) if lengths else np.empty(0, np.int32)
+
+    @classmethod
+    def open(cls, path: str | Path, cache: Path | None = None) -> Examples:
+        """Open a local file, or the node-local copy of an fsspec URL.
+
+        Args:
+            path: what `tokenise` returned, or its URL.
+            cache: where copies of URLs are kept; a folder of this user below the temporary folder when null.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        if is_url(str(path)):
+            return cls(_local_copy(str(path), cache or _default_cache()))
+        return cls(Path(path).absolute())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Examples, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources, in file order."""
+        return self._table.names("source")
+
+    def select(
+        self, split: str, picks: Mapping[str, Pick] | None = None, sources: Iterable[str] | None = None
+    ) -> Selection:
+        """Rows of one split, in file order.
+
+        Args:
+            split: train, validation or test.
+            picks: only these sources, of each the first `rows` rows (fewer when there are fewer), with the
+                labels of its first `labels` rows.
+            sources: only these sources, in full.
+
+        Raises:
+            DataError: an unknown split or source.
+        """
+        if split not in SPLITS:
+            raise DataError(f"split: {unknown_key(split, SPLITS)}")
+        names = self.sources
+        wanted = list(picks if picks is not None else names)
+        if sources is not None:
+            only = list(sources)
+            wanted = [name for name in wanted if name in only] if picks is not None else only
+            self._check_sources(only)
+        self._check_sources(wanted)
+        here = self._split == SPLITS.index(split)
+        rows, labelled = [np.empty(0, np.int64)], [np.empty(0, bool)]
+        for code, name in enumerate(names):
+            if name not in wanted:
+                continue
+            pick = picks[name] if picks is not None else Pick()
+            own = np.flatnonzero(here & (self._source == code))[: pick.rows]
+            known = self._label[own] != UNLABELLED
+            if pick.labels is not None:
+                known[pick.labels :] = False
+            rows.append(own.astype(np.int64))
+            labelled.append(known)
+        return Selection(np.concatenate(rows), np.concatenate(labelled))
+
+    def _check_sources(self, wanted: list[str]) -> None:
+        for name in wanted:
+            if name not in self.sources:
+                raise DataError(f"sources: {unknown_key(name, self.sources)}")
+
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Tokens of each row, int32[N]."""
+        return self._length[rows]
+
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Index into task.labels of each row, int32[N]; -1 without a label."""
+        found: NDArray[np.int32] = self._label[rows]
+        return found
+
+    def slices(self, rows: NDArray[np.int64]) -> list[str]:
+        """The domain of each row."""
+        return self._table.values("slice", rows)
+
+    def texts(self, rows: NDArray[np.int64]) -> list[str]:
+        """The text of each row."""
+        return self._table.values("text", rows)
+
+    def digests(self, rows: NDArray[np.int64]) -> list[bytes]:
+        """The 16-byte digest of each row's text."""
+        return self._table.values("digest", rows)
+
+    def batch(self, rows: NDArray[np.int64], labelled: NDArray[np.bool_], pad_id: int) -> Batch:
+        """The rows as padded arrays.
+
+        T is the longest row, rounded up to a multiple of 8 but never beyond the max_tokens of the file,
+        since a model may have no position after it.
+
+        Args:
+            rows: int64[B].
+            labelled: bool[B], false where the label must not be used.
+            pad_id: token that fills the right side.
+        """
+        lengths = self._length[rows]
+        ids_BT = np.full((len(rows), self._padded(lengths)), pad_id, np.int64)
+        columns = np.arange(ids_BT.shape[1])
+        mask_BT = columns[None, :] < lengths[:, None]
+        for index, places, local in self._table.located(rows):
+            starts = self._offsets[index][local].astype(np.int64)
+            inside = mask_BT[places]
+            part = np.full(inside.shape, pad_id, np.int64)
+            part[inside] = self._tokens[index][(starts[:, None] + columns[None, :])[inside]]
+            ids_BT[places] = part
+        labels_B = np.where(labelled, self._label[rows], UNLABELLED).astype(np.int64)
+        return Batch(rows, self.digests(rows), ids_BT, mask_BT.astype(np.int64), labels_B, self)
+
+    def _padded(self, lengths: NDArray[np.int32]) -> int:
+        longest = int(lengths.max()) if len(lengths) else 1
+        rounded = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
+        return min(rounded, self.max_tokens) if self.max_tokens else rounded
+
+
+def _default_cache() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"tutelage-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise StoreError(f"{folder} belongs to another user", fix="remove it, or set TMPDIR")
+    return folder
+
+
+def _local_copy(url: str, cache: Path) -> Path:
+    """The copy of a URL on this node, made when missing or when the original changed."""
+    try:
+        fs, path = url_to_fs(url)
+        info = fs.info(path)
+        marks = [
+            str(info.get(key)) for key in ("size", "mtime", "LastModified", "updated", "ETag", "created")
+        ]
+        copy = cache / f"{digest_text(url, *marks)[:32]}.arrow"
+        if not copy.is_file():
+            with fs.open(path, "rb") as source, atomic_write(copy, "wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+    except (ImportError, ValueError, OSError) as problem:
+        raise StoreError(
+            f"{url} cannot be copied to this node: {problem}", fix="check the URL and its access"
+        ) from problem
+    return copy

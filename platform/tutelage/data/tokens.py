@@ -1,0 +1,120 @@
+"""Rows with their tokens: made once for a tokenizer and a length, then memory-mapped by every worker."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from tutelage.data.examples import MAX_TOKENS_KEY, Batch, Examples, Selection
+from tutelage.data.folders import whole_folder
+from tutelage.data.rows import ROWS_SCHEMA, RowSet
+from tutelage.data.table import MappedTable
+from tutelage.errors import DataError, ModelError
+from tutelage.files import digest_file, digest_folder, digest_text
+from tutelage.progress import Stage
+
+FORMAT = "tokens-1"
+"""Raised when the same rows and tokenizer would give another file."""
+
+Encode = Callable[[list[str]], list[list[int]]]
+
+
+def tokenise(
+    rows: RowSet, tokenizer_folder: str, max_tokens: int, home: Path, stage: Stage | None = None
+) -> Path:
+    """The Arrow IPC file of all rows plus `input_ids` (list<int32>, at most max_tokens with special ones).
+
+    A second call with the same rows, tokenizer files and length tokenises nothing.
+
+    Args:
+        rows: the rows of the job.
+        tokenizer_folder: a folder with tokenizer.json, or anything transformers' AutoTokenizer takes.
+        max_tokens: longer texts are cut here.
+        home: the file is kept below home/tokens.
+
+    Raises:
+        ModelError: no usable tokenizer.
+        DataError: a text that the tokenizer turns into nothing.
+    """
+    encode, identity = _tokenizer(tokenizer_folder, max_tokens)
+    target = home / "tokens" / digest_text(FORMAT, rows.fingerprint, identity, str(max_tokens))[:32]
+    if not (target / "tokens.arrow").is_file():
+        with whole_folder(target) as folder:
+            _write(MappedTable(rows.path), encode, max_tokens, folder / "tokens.arrow", stage)
+    return target / "tokens.arrow"
+
+
+def _tokenizer(folder: str, max_tokens: int) -> tuple[Encode, str]:
+    """How to encode, and a digest of what decides the result."""
+    file = Path(folder) / "tokenizer.json"
+    if not file.is_file():
+        return _auto_tokenizer(folder, max_tokens)
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as problem:  # tokenizers raises bare Exception for a broken file
+        raise ModelError(
+            f"{file} is not a tokenizer: {problem}", fix="copy the model's tokenizer files again"
+        ) from problem
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=max_tokens)
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+
+    return encode, f"tokenizer.json {digest_file(file)}"
+
+
+def _auto_tokenizer(name: str, max_tokens: int) -> tuple[Encode, str]:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as problem:
+        raise ModelError(
+            f"there is no tokenizer in '{name}': {str(problem).splitlines()[0]}",
+            fix="name a folder with tokenizer files in `tokenizer:`, or a model that has them",
+        ) from problem
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        identity = digest_folder(Path(scratch))
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        found = tokenizer(texts, truncation=True, max_length=max_tokens, padding=False)
+        return [list(ids) for ids in found["input_ids"]]
+
+    return encode, f"transformers {identity}"
+
+
+def _write(table: MappedTable, encode: Encode, max_tokens: int, path: Path, stage: Stage | None) -> None:
+    schema = ROWS_SCHEMA.append(pa.field("input_ids", pa.list_(pa.int32())))
+    schema = schema.with_metadata({MAX_TOKENS_KEY: str(max_tokens)})
+    done = tokens = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for batch in table.batches:
+            ids = encode(batch.column("text").to_pylist())
+            if not all(ids):
+                raise _no_token(batch.slice([bool(row) for row in ids].index(False), 1).to_pylist()[0])
+            tokens += sum(map(len, ids))
+            column = pa.array(ids, pa.list_(pa.int32()))
+            writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, column], schema=schema))
+            done += batch.num_rows
+            if stage:
+                stage.update(done, len(table), tokens=tokens)
+
+
+def _no_token(row: dict[str, Any]) -> DataError:
+    return DataError(
+        f"data.sources.{row['source']}: the tokenizer turns row {row['row']} into no token: "
+        f"{row['text'][:60]!r}",
+        fix="remove the row, or use a tokenizer that knows its characters",
+    )
+
+
+__all__ = ["Batch", "Examples", "Selection", "tokenise"]
