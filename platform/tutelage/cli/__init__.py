@@ -1,0 +1,1 @@
+"""The command line: the top layer, and the only owner of the terminal."""

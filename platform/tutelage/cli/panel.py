@@ -1,0 +1,191 @@
+"""The live view of a terminal: the running step with its bar and figures, finished steps above it.
+
+A finished outermost step is printed for good, so the live part stays small and the scroll-back whole.
+Drawing takes no lock of the console: rich draws from its own thread and holds a lock of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from tutelage.cli.stages import StageState
+from tutelage.cli.text import clip, duration, figures, pad, sparkline
+from tutelage.cli.views import ETA_FROM_S
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.live import Live
+    from rich.text import Text
+
+NAME_WIDTH = 24
+TIME_WIDTH = 11
+BAR_WIDTH = 26
+LIVE_NOTES = 5
+"""Notes of a running step that stay in view; all of them are printed when it ends."""
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The signs that a terminal can show."""
+
+    done: str
+    failed: str
+    stopped: str
+    spin: str
+    full: str
+    rest: str
+    sparks: bool
+
+
+UNICODE = Glyphs("✓", "✗", "■", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "━", "─", sparks=True)
+ASCII = Glyphs("+", "x", "!", "|/-\\", "=", "-", sparks=False)
+
+_STYLES = {"done": "green", "failed": "bold red", "stopped": "yellow", "running": "cyan"}
+
+
+def block(stage: StageState, width: int, glyphs: Glyphs, *, depth: int = 0) -> list[Text]:
+    """The lines of a step and of the steps inside it, none wider than `width`."""
+    indent = "  " * (depth + 1)
+    lines = [_head(stage, width, glyphs, indent)]
+    running = stage.status == "running"
+    if running and stage.figures:
+        lines.append(_figures_line(stage, width, glyphs, indent + "  "))
+    notes = tuple(stage.notes)
+    room = width - len(indent) - 2
+    shown = notes[-LIVE_NOTES:] if running else notes
+    lines += [_text((indent + "  ", ""), (clip(note, room), "dim")) for note in shown]
+    for child in tuple(stage.children):
+        lines += block(child, width, glyphs, depth=depth + 1)
+    return lines
+
+
+def _text(*parts: tuple[str, str]) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(*parts, no_wrap=True, end="")
+
+
+def _head(stage: StageState, width: int, glyphs: Glyphs, indent: str) -> Text:
+    running = stage.status == "running"
+    spin = glyphs.spin[int(stage.seconds * 8) % len(glyphs.spin)]
+    sign = (
+        spin if running else {"done": glyphs.done, "failed": glyphs.failed}.get(stage.status, glyphs.stopped)
+    )
+    name_width = max(8, min(NAME_WIDTH - len(indent), width - len(indent) - 2 - TIME_WIDTH))
+    name = pad(clip(stage.name, name_width), name_width)
+    time = pad(duration(stage.seconds), TIME_WIDTH, right=True)
+    room = width - len(indent) - 2 - name_width - TIME_WIDTH - 3
+    parts = [(indent, ""), (sign + " ", _STYLES[stage.status]), (name, "bold" if running else "")]
+    parts += [(time, "dim"), ("   ", "")]
+    if running:
+        parts += _bar(stage, room, glyphs)
+    else:
+        words = {"done": "", "failed": "failed", "stopped": "stopped"}[stage.status]
+        if words:
+            parts.append((pad(words, 9), _STYLES[stage.status]))
+            room -= 9
+        parts.append((clip(figures(_copy(stage.figures)), max(room, 0)), "dim"))
+    return _text(*[part for part in parts if part[0]])
+
+
+def _bar(stage: StageState, room: int, glyphs: Glyphs) -> list[tuple[str, str]]:
+    share = stage.share
+    if share is None:
+        return []
+    left = stage.left
+    words = f"  {share:4.0%}".replace("%", " %")
+    if left is not None and left > ETA_FROM_S:
+        words += f"   {duration(left)} left"
+    length = min(BAR_WIDTH, room - 24)
+    if length < 6:
+        return [(clip(words.strip(), max(room, 0)), "")]
+    full = round(share * length)
+    return [(glyphs.full * full, "cyan"), (glyphs.rest * (length - full), "dim"), (words, "")]
+
+
+def _figures_line(stage: StageState, width: int, glyphs: Glyphs, indent: str) -> Text:
+    values = _copy(stage.figures)
+    start = indent + " " * max(0, NAME_WIDTH + TIME_WIDTH + 5 - len(indent)) if width >= 76 else indent
+    text = clip(figures(values), width - len(start))
+    parts = [(start, ""), (text, "")]
+    losses = tuple(stage.losses)
+    spark = sparkline(losses) if glyphs.sparks and len(losses) >= 4 else ""
+    if spark and len(start) + len(text) + 3 + len(spark) <= width:
+        parts.append((f"   {spark}", "cyan"))
+    return _text(*parts)
+
+
+def _copy(values: Mapping[str, float | str]) -> dict[str, float | str]:
+    return dict(values)
+
+
+class LiveView:
+    """Owns a terminal through rich while a step is open."""
+
+    def __init__(self, console: RichConsole, stdout_is_terminal: bool) -> None:
+        self._console = console
+        self._redirect_stdout = stdout_is_terminal
+        self._roots: list[StageState] = []
+        self._live: Live | None = None
+        self._glyphs = UNICODE if (console.encoding or "").lower().startswith("utf") else ASCII
+
+    def opened(self, stage: StageState) -> None:
+        """Show it, and start drawing with the first."""
+        if stage.parent is None:
+            self._roots.append(stage)
+        if self._live is None:
+            from rich.live import Live
+
+            self._live = Live(
+                get_renderable=self._draw,
+                console=self._console,
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=self._redirect_stdout,
+                vertical_overflow="crop",
+            )
+            self._live.start()
+
+    def updated(self, stage: StageState) -> None:
+        """Nothing: the next frame shows it."""
+
+    def noted(self, stage: StageState, text: str) -> None:
+        """Nothing: the next frame shows it."""
+
+    def closed(self, stage: StageState) -> None:
+        """Print an outermost step for good; stop drawing after the last."""
+        if stage.parent is not None:
+            return
+        self._roots.remove(stage)
+        if not self._roots:
+            self.stop()
+        for line in block(stage, self._console.width, self._glyphs):
+            self._console.print(line, end="\n", highlight=False)
+
+    def say(self, text: str, style: str) -> None:
+        """Print a line above what is running."""
+        self._console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self) -> Text:
+        from rich.text import Text
+
+        lines = [
+            line for root in tuple(self._roots) for line in block(root, self._console.width, self._glyphs)
+        ]
+        return Text("\n").join(lines[-max(1, self._console.height - 2) :])
+
+
+def live_view(stream: TextIO, environ: Mapping[str, str], stdout_is_terminal: bool) -> LiveView:
+    """A LiveView on a terminal; colour and width follow NO_COLOR, TERM and COLUMNS."""
+    from rich.console import Console as RichConsole
+
+    console = RichConsole(file=stream, force_terminal=True, _environ=environ)
+    return LiveView(console, stdout_is_terminal)
