@@ -136,7 +136,7 @@ class Console:
         width = self._width() if self._stdout.isatty() else None
         header, *lines = text_table(columns, rows, width)
         if title:
-            self._print(self._style(title, "bold", self._stdout))
+            self._print("\n" + self._style(title, "bold", self._stdout))
         self._print(self._style(header, "dim", self._stdout))
         for line in lines:
             self._print(line)

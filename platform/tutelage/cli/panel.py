@@ -6,6 +6,7 @@ Drawing takes no lock of the console: rich draws from its own thread and holds a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 NAME_WIDTH = 24
 TIME_WIDTH = 11
 BAR_WIDTH = 26
+SPARK_WIDTH = 20
+WIDE = 76
+"""From this width on, figures of a running step stand below its bar."""
 LIVE_NOTES = 5
 """Notes of a running step that stay in view; all of them are printed when it ends."""
 
@@ -46,7 +50,7 @@ _STYLES = {"done": "green", "failed": "bold red", "stopped": "yellow", "running"
 
 
 def block(stage: StageState, width: int, glyphs: Glyphs, *, depth: int = 0) -> list[Text]:
-    """The lines of a step and of the steps inside it, none wider than `width`."""
+    """The lines of a step and of the steps inside it; only notes of ended steps are wider than `width`."""
     indent = "  " * (depth + 1)
     lines = [_head(stage, width, glyphs, indent)]
     running = stage.status == "running"
@@ -54,8 +58,8 @@ def block(stage: StageState, width: int, glyphs: Glyphs, *, depth: int = 0) -> l
         lines.append(_figures_line(stage, width, glyphs, indent + "  "))
     notes = tuple(stage.notes)
     room = width - len(indent) - 2
-    shown = notes[-LIVE_NOTES:] if running else notes
-    lines += [_text((indent + "  ", ""), (clip(note, room), "dim")) for note in shown]
+    shown = [clip(note, room) for note in notes[-LIVE_NOTES:]] if running else notes
+    lines += [_text((indent + "  ", ""), (note, "dim")) for note in shown]
     for child in tuple(stage.children):
         lines += block(child, width, glyphs, depth=depth + 1)
     return lines
@@ -86,7 +90,7 @@ def _head(stage: StageState, width: int, glyphs: Glyphs, indent: str) -> Text:
         if words:
             parts.append((pad(words, 9), _STYLES[stage.status]))
             room -= 9
-        parts.append((clip(figures(_copy(stage.figures)), max(room, 0)), "dim"))
+        parts.append((figures(dict(stage.figures), max(room, 0)), "dim"))
     return _text(*[part for part in parts if part[0]])
 
 
@@ -97,7 +101,7 @@ def _bar(stage: StageState, room: int, glyphs: Glyphs) -> list[tuple[str, str]]:
     left = stage.left
     words = f"  {share:4.0%}".replace("%", " %")
     if left is not None and left > ETA_FROM_S:
-        words += f"   {duration(left)} left"
+        words += f"   {duration(math.ceil(left))} left"
     length = min(BAR_WIDTH, room - 24)
     if length < 6:
         return [(clip(words.strip(), max(room, 0)), "")]
@@ -106,19 +110,12 @@ def _bar(stage: StageState, room: int, glyphs: Glyphs) -> list[tuple[str, str]]:
 
 
 def _figures_line(stage: StageState, width: int, glyphs: Glyphs, indent: str) -> Text:
-    values = _copy(stage.figures)
-    start = indent + " " * max(0, NAME_WIDTH + TIME_WIDTH + 5 - len(indent)) if width >= 76 else indent
-    text = clip(figures(values), width - len(start))
-    parts = [(start, ""), (text, "")]
+    start = indent + " " * max(0, NAME_WIDTH + TIME_WIDTH + 5 - len(indent)) if width >= WIDE else indent
+    text = figures(dict(stage.figures), width - len(start))
+    room = min(SPARK_WIDTH, width - len(start) - len(text) - 3)
     losses = tuple(stage.losses)
-    spark = sparkline(losses) if glyphs.sparks and len(losses) >= 4 else ""
-    if spark and len(start) + len(text) + 3 + len(spark) <= width:
-        parts.append((f"   {spark}", "cyan"))
-    return _text(*parts)
-
-
-def _copy(values: Mapping[str, float | str]) -> dict[str, float | str]:
-    return dict(values)
+    spark = sparkline(losses, room) if glyphs.sparks and len(losses) >= 4 and room >= 6 else ""
+    return _text((start, ""), (text, ""), (f"   {spark}" if spark else "", "cyan"))
 
 
 class LiveView:
@@ -162,11 +159,11 @@ class LiveView:
         if not self._roots:
             self.stop()
         for line in block(stage, self._console.width, self._glyphs):
-            self._console.print(line, end="\n", highlight=False)
+            self._console.print(line, end="\n", highlight=False, no_wrap=False, soft_wrap=True)
 
     def say(self, text: str, style: str) -> None:
         """Print a line above what is running."""
-        self._console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(f"  {text}", style=style or None, highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Give the terminal back."""

@@ -43,10 +43,18 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def figures(values: Mapping[str, float | str], width: int = 17) -> str:
-    """`loss 0.412       accuracy 0.810`: one column a figure, so that lines below each other align."""
-    cells = [f"{name} {number(value)}" for name, value in values.items()]
-    return "  ".join(cell.ljust(width) for cell in cells).rstrip()
+def figures(values: Mapping[str, float | str], room: int = 1000, width: int = 15) -> str:
+    """`loss 0.412       accuracy 0.810`: one column a figure, so that lines below each other align.
+
+    Figures that do not fit in `room` columns are left out, the last ones first.
+    """
+    line = ""
+    for name, value in values.items():
+        longer = f"{line}{name} {number(value)}"
+        if cells(longer) > room:
+            break
+        line = pad(longer, (cells(line) // (width + 2) + 1) * (width + 2) - 2) + "  "
+    return line.rstrip()
 
 
 def sparkline(values: Sequence[float], width: int = 20) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TextIO
 
 from tutelage.cli.stages import Clock, StageState
@@ -19,7 +20,7 @@ def progress_words(stage: StageState) -> str:
     words = [] if stage.share is None else [f"{stage.share:4.0%}".replace("%", " %")]
     words += [f"{name} {number(value)}" for name, value in stage.figures.items()]
     if stage.left is not None and stage.left > ETA_FROM_S:
-        words.append(f"{duration(stage.left)} left")
+        words.append(f"{duration(math.ceil(stage.left))} left")
     return "  ".join(words).strip()
 
 
