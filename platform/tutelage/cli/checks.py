@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from tutelage.cli.machine import INSTRUCTIONS, cpu_flags, cpu_quota, memory_limit
 from tutelage.cli.probes import Probes
 from tutelage.cli.text import size
+from tutelage.models.precision import resolve_precision
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -66,10 +68,9 @@ def packages(probes: Probes) -> Iterator[Finding]:
 def instructions(probes: Probes) -> Iterator[Finding]:
     """What the CPU multiplies, and so what `precision: auto` takes."""
     flags = cpu_flags(probes)
-    shown = [word for word, flag in _INSTRUCTIONS.items() if flag in flags]
-    bf16 = multiplies_bf16(flags)
+    shown = [word for word, flag in INSTRUCTIONS.items() if flag in flags]
     words = ", ".join(shown) or "no vector instructions found"
-    takes = "bf16" if bf16 else "fp32"
+    takes = resolve_precision("auto", cuda_bf16=None, cpu_flags=flags)
     text = f"{words}; on this CPU `precision: auto` takes {takes}"
     if "avx2" in flags or "asimd" in flags or probes.system == "darwin":
         yield Finding("cpu", "ok", text)
@@ -77,38 +78,6 @@ def instructions(probes: Probes) -> Iterator[Finding]:
         yield Finding(
             "cpu", "warn", text, "without AVX2 everything runs several times slower; use another machine"
         )
-
-
-_INSTRUCTIONS = {
-    "AVX2": "avx2",
-    "AVX-512": "avx512f",
-    "AVX-512 VNNI": "avx512_vnni",
-    "AVX-512 BF16": "avx512_bf16",
-    "AMX INT8": "amx_int8",
-    "AMX BF16": "amx_bf16",
-    "NEON": "asimd",
-    "NEON BF16": "bf16",
-}
-
-
-def cpu_flags(probes: Probes) -> set[str]:
-    """The instruction sets of the CPU, in the words of /proc/cpuinfo."""
-    info = probes.read("/proc/cpuinfo")
-    if info is not None:
-        found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
-        return set(found.group(1).split()) if found else set()
-    features = probes.command("sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features") or ""
-    flags = set(features.lower().replace("avx512f", "avx512f avx512f").split())
-    if probes.command("sysctl", "-n", "hw.optional.arm64") == "1":
-        flags.add("asimd")
-    if probes.command("sysctl", "-n", "hw.optional.arm.FEAT_BF16") == "1":
-        flags.add("bf16")
-    return flags
-
-
-def multiplies_bf16(flags: set[str]) -> bool:
-    """Whether bf16 matrices are multiplied by the CPU itself, not in software (50 times slower)."""
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 def cores(probes: Probes) -> Iterator[Finding]:
@@ -125,25 +94,6 @@ def cores(probes: Probes) -> Iterator[Finding]:
         )
     else:
         yield Finding("cores", "ok", text)
-
-
-def cpu_quota(probes: Probes) -> float | None:
-    """CPUs that the cgroup allows (version 2, then 1); None without a limit."""
-    words = (probes.read("/sys/fs/cgroup/cpu.max") or "").split()
-    if len(words) == 2 and words[0].isdecimal():
-        return int(words[0]) / int(words[1])
-    quota = (probes.read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") or "").strip()
-    period = (probes.read("/sys/fs/cgroup/cpu/cpu.cfs_period_us") or "").strip()
-    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
-
-
-def memory_limit(probes: Probes) -> int | None:
-    """Bytes that the cgroup allows; None without a limit below the machine's memory."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        text = (probes.read(path) or "").strip()
-        if text.isdecimal() and int(text) < probes.memory()[0]:
-            return int(text)
-    return None
 
 
 def memory(probes: Probes) -> Iterator[Finding]:

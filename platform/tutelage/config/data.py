@@ -16,8 +16,9 @@ class Columns(Section):
     """Which columns of a source hold what."""
 
     text: str = "text"
+    """The column that is read."""
     label: str | None = "label"
-    """None when the source has no labels."""
+    """The column of the labels; null when the source has none."""
 
 
 class Splits(Section):
@@ -63,10 +64,13 @@ class HubSource(_Source):
 
     type: Literal["hub"]
     dataset: str
+    """Its name on the hub, `owner/name`."""
     config: str | None = None
+    """Which of its configurations; the only one when null."""
     part: str = "train"
     """The hub's own split to read."""
     revision: str | None = None
+    """Branch, tag or commit; the newest when null. Pin it where results must be repeatable."""
 
 
 class CatalogSource(_Source):
@@ -93,6 +97,7 @@ class DataConfig(Section):
     """Sources and what is done with rows that cannot be used."""
 
     sources: dict[Slug, Source] = Field(min_length=1)
+    """Name -> source; teachers, the student and reports call a source by its name."""
     max_tokens: int = Field(default=128, ge=4, le=8192)
     """Longer texts are cut here."""
     on_bad_row: Literal["fail", "skip"] = "fail"

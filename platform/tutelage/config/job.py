@@ -19,13 +19,17 @@ class JobConfig(Section):
     """Everything one YAML file says."""
 
     name: Slug
+    """What runs, versions and the endpoint of this job are called."""
     seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of every random choice: shuffling, dropout, new weights."""
     task: Task
     data: DataConfig
     teachers: list[TeacherConfig] = Field(default=[])
     student: StudentConfig
     combiner: Combiner = Uniform()
+    """How the distributions of several teachers become the one target of `kl`."""
     objectives: list[Objective] = Field(min_length=1)
+    """Loss terms; each type at most once. Their weighted sum is what the student minimises."""
     train: TrainConfig = TrainConfig()
     stream: StreamConfig = StreamConfig()
     export: ExportConfig = ExportConfig()

@@ -24,6 +24,7 @@ class PartialFinetune(Section):
     freeze_layers: int = Field(default=0, ge=0)
     """The lowest so many encoder layers are frozen."""
     freeze_embeddings: bool = True
+    """Token and position embeddings stay as they are."""
 
 
 class LoraFinetune(Section):
@@ -31,8 +32,11 @@ class LoraFinetune(Section):
 
     type: Literal["lora"]
     rank: Positive = 8
+    """Rank of the two factors of each adapter."""
     alpha: float = Field(default=16, gt=0)
+    """Adapters are scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an adapter's inputs that is dropped in training."""
     target_modules: list[str] | None = None
     """Names of the layers that get an adapter; peft's choice for the architecture when null."""
 
@@ -46,6 +50,7 @@ class FinetuneConfig(Section):
     data: dict[Slug, Pick] = Field(min_length=1)
     """Labelled sources that the teacher learns from."""
     method: Method = FullFinetune()
+    """Which weights are trained."""
     train: TrainConfig = TrainConfig()
 
 
@@ -53,6 +58,7 @@ class TeacherConfig(Section):
     """One teacher: a model, how it was or will be trained, and the replicas that serve it."""
 
     name: Slug
+    """What the teacher is called in overrides, weights, logs and reports."""
     model: str
     """A folder, an fsspec URL, a hub name, or `catalog:NAME`; with `finetune`, the base model."""
     tokenizer: str | None = None
@@ -64,8 +70,11 @@ class TeacherConfig(Section):
     max_tokens: Positive | None = None
     """data.max_tokens when null."""
     replicas: Positive = 1
+    """Ray actors that score batches side by side."""
     num_cpus: float = Field(default=1, ge=0)
+    """CPUs that Ray reserves for one replica; fractions share a core."""
     num_gpus: float = Field(default=0, ge=0)
+    """GPUs that Ray reserves for one replica; fractions share a GPU."""
     threads: Positive | None = None
     """Intra-op threads a replica on CPU; num_cpus, rounded up, when null."""
 
@@ -76,6 +85,7 @@ class StudentConfig(Section):
     model: str
     """A folder, an fsspec URL, a hub name, or `catalog:NAME`."""
     tokenizer: str | None = None
+    """The model's own when null."""
     layers: list[int] | None = Field(default=None, min_length=1)
     """Encoder layers to keep, by index from 0; all when null."""
     method: Method = FullFinetune()

@@ -14,7 +14,9 @@ class CrossEntropy(Section):
 
     type: Literal["cross-entropy"]
     weight: float = Field(default=1.0, ge=0)
+    """Factor of this term in the sum."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread evenly over all classes."""
 
 
 class KL(Section):
@@ -22,7 +24,9 @@ class KL(Section):
 
     type: Literal["kl"]
     weight: float = Field(default=1.0, ge=0)
+    """Factor of this term in the sum."""
     temperature: float = Field(default=2.0, gt=0, le=100)
+    """Logits are divided by T before the softmax; above 1 the smaller classes count more."""
 
 
 Objective = Annotated[CrossEntropy | KL, Field(discriminator="type")]
@@ -39,6 +43,7 @@ class Weighted(Section):
 
     type: Literal["weighted"]
     weights: dict[Slug, Annotated[float, Field(ge=0)]] = Field(min_length=1)
+    """Teacher -> weight; every teacher has one, and they are scaled to sum to 1."""
 
     @field_validator("weights")
     @classmethod

@@ -24,6 +24,7 @@ class ExportConfig(Section):
     """ONNX files and how closely they must agree with the torch student."""
 
     opset: int = Field(default=20, ge=17, le=23)
+    """ONNX operator set."""
     int8: bool = True
     """Also write a dynamically quantised model."""
     min_agreement: float = Field(default=0.97, ge=0, le=1)
@@ -36,12 +37,15 @@ class ServeConfig(Section):
     """The endpoint. It listens on loopback unless the host says otherwise."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` opens the endpoint to the network, without authentication."""
     port: int = Field(default=8000, ge=0, le=65535)
     """0 takes a free port."""
     variant: Literal["int8", "fp32"] = "int8"
     """Which ONNX file answers."""
     replicas: Positive = 1
+    """Processes that answer side by side."""
     cpus_per_replica: float = Field(default=1, gt=0)
+    """CPUs that Ray reserves for one replica."""
     threads: Positive = 1
     """ONNX Runtime intra-op threads a replica."""
     max_batch: Positive = 16
@@ -68,3 +72,4 @@ class RayConfig(Section):
     storage: str | None = None
     """Folder or fsspec URL that every node sees, for checkpoints; $TUTELAGE_HOME when null."""
     dashboard: Literal["auto", "on", "off"] = "auto"
+    """`auto` starts it only where something needs it."""

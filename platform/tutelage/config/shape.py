@@ -36,7 +36,10 @@ def alternatives(annotation: Any) -> list[Any]:
     """The members of a union, or the annotation itself; None is left out."""
     bare, constraints = unwrap(annotation)
     if get_origin(bare) in (Union, types.UnionType):
-        return [part for member in get_args(bare) for part in alternatives(member)]
+        members = get_args(bare)
+        return [
+            part for m in members for part in alternatives(Annotated[m, *constraints] if constraints else m)
+        ]
     if bare is type(None):
         return []
     return [Annotated[bare, *constraints] if constraints else bare]

@@ -15,15 +15,18 @@ class EarlyStop(Section):
     """Stop when the validation metric has not improved for a while; the best weights are kept."""
 
     metric: Literal["accuracy", "loss"] = "accuracy"
+    """Measured on the validation split: accuracy must rise, or loss must fall."""
     patience: Positive = 2
     """Evaluations without improvement before the training stops."""
     min_delta: float = Field(default=0.0, ge=0)
+    """A smaller change is no improvement."""
 
 
 class TrainConfig(Section):
     """Optimiser, precision, workers and checkpoints of one training."""
 
     epochs: Positive = 3
+    """Passes over the train split."""
     max_steps: Positive | None = None
     """Stop after this many optimiser steps, even inside an epoch."""
     batch_size: Positive = 32
@@ -31,10 +34,13 @@ class TrainConfig(Section):
     micro_batch_size: Positive | None = None
     """Examples a forward pass on one worker; smaller than batch_size / workers accumulates gradients."""
     lr: float = Field(default=5e-5, gt=0, lt=1)
+    """Largest learning rate of AdamW."""
     lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up: to 0, or not at all."""
     warmup: Fraction = 0.1
     """Share of the steps in which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay of AdamW."""
     clip: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 switches clipping off."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -44,8 +50,11 @@ class TrainConfig(Section):
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed ZeRO: 1 shards optimiser state, 2 gradients too, 3 weights too."""
     workers: Positive = 1
+    """Ray Train workers; each holds a copy (or, with ZeRO, a part) of the model."""
     cpus_per_worker: float = Field(default=1, gt=0)
+    """CPUs that Ray reserves for one worker."""
     gpus_per_worker: float = Field(default=0, ge=0)
+    """GPUs that Ray reserves for one worker."""
     threads: Positive | None = None
     """Intra-op threads a worker on CPU; cpus_per_worker, rounded up, when null."""
     evaluate_every: Positive | None = None
