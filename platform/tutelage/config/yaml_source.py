@@ -21,6 +21,7 @@ MAX_NODES = 100_000
 """Nodes after aliases are expanded; more is a mistake or an attack."""
 
 _MERGE = "tag:yaml.org,2002:merge"
+_CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _RESOLVERS: tuple[tuple[str, str, str], ...] = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -84,22 +85,20 @@ class Document:
 
 def parse_yaml(text: str, name: str) -> Document:
     """Read one YAML document; `name` stands in messages. Raises ConfigError with line and column."""
-    loader = CoreLoader(text)
     try:
-        node = loader.get_single_node()
+        loader = CoreLoader(text)
         reader = _Reader(loader, name)
-        data = None if node is None else reader.value(node, ())
+        node = loader.get_single_node()
+        return Document(None if node is None else reader.value(node, ()), reader.lines)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, name) from None
     except yaml.reader.ReaderError as error:
-        character = error.character if isinstance(error.character, int) else ord(error.character[:1] or "\0")
+        line = text.count("\n", 0, error.position) + 1
         raise ConfigError(
-            f"{name}: character #x{character:04x} at position {error.position} cannot stand in YAML",
-            fix="save the file as UTF-8 text",
+            f"{name}:{line}: character {text[error.position]!r} cannot stand in YAML", fix="remove it"
         ) from None
-    finally:
-        loader.dispose()
-    return Document(data, reader.lines)
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deep", fix="write it with fewer levels") from None
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, name: str) -> ConfigError:
@@ -135,6 +134,8 @@ class _Reader:
             raise self._error(node, "an alias contains itself", "write the values out")
         self._open.add(id(node))
         try:
+            if not isinstance(node, yaml.ScalarNode) and node.tag not in _CONTAINERS:
+                raise self._error(node, f"tag {node.tag} is not read here", "remove the tag")
             if isinstance(node, yaml.MappingNode):
                 return self._mapping(node, path)
             if isinstance(node, yaml.SequenceNode):

@@ -1,0 +1,41 @@
+"""Unit tests know neither sockets nor clusters: opening either raises."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any, NoReturn
+
+import pytest
+
+
+class NotInAUnitTestError(AssertionError):
+    """A unit test reached for the network or for Ray."""
+
+
+def _refuse(what: str) -> Any:
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise NotInAUnitTestError(f"{what} in a unit test; inject a twin, or mark the test `ray` or `e2e`")
+
+    return refused
+
+
+@pytest.fixture(autouse=True)
+def _no_socket_and_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _refuse("socket.connect"))
+    monkeypatch.setattr(socket.socket, "connect_ex", _refuse("socket.connect_ex"))
+    monkeypatch.setattr(socket.socket, "bind", _refuse("socket.bind"))
+    monkeypatch.setattr(socket, "create_connection", _refuse("socket.create_connection"))
+    # Not imported here: it takes a second. A test that imports it itself meets the sockets above.
+    ray = sys.modules.get("ray")
+    if ray is not None:
+        monkeypatch.setattr(ray, "init", _refuse("ray.init"))
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """$TUTELAGE_HOME is a folder of this test, and no TUTELAGE__ variable of the person leaks in."""
+    for name in [name for name in os.environ if name.startswith("TUTELAGE")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path_factory.mktemp("home", numbered=True)))
