@@ -40,32 +40,28 @@ class BadRows:
     """What was found wrong in one source, by reason and file."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    first: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    """(reason, file) -> the first row numbers."""
-    by_file: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """reason -> (file, row) of the first ones; row 0 is the whole file."""
     unknown_labels: dict[str, None] = field(default_factory=dict)
 
     def add(self, reason: str, file: str, row: int) -> None:
-        """Count one bad row; its number is kept for the first ones of a reason in a file."""
+        """Count one bad row; the places of the first ones of each reason are kept."""
         self.counts[reason] += 1
-        self.by_file[reason, file] += 1
-        kept = self.first.setdefault((reason, file), [])
-        if row and len(kept) < SHOWN_ROWS:
-            kept.append(row)
+        kept = self.first.setdefault(reason, [])
+        if len(kept) < SHOWN_ROWS:
+            kept.append((file, row))
 
-    def lines(self) -> list[str]:
-        """One line for each reason and file."""
-        return [
-            f"  {file}: {reason}{_rows(numbers, self.by_file[reason, file])}"
-            for (reason, file), numbers in self.first.items()
-        ]
-
-
-def _rows(numbers: list[int], count: int) -> str:
-    if not numbers:
-        return ""
-    more = f", ... ({count} in all)" if count > len(numbers) else ""
-    return f" in row{'s' if count > 1 else ''} {', '.join(map(str, numbers))}{more}"
+    def lines(self) -> str:
+        """One line for each reason and file, with row numbers."""
+        lines = []
+        for reason, places in self.first.items():
+            for file in dict.fromkeys(file for file, _ in places):
+                rows = [str(row) for row in sorted(row for name, row in places if name == file and row)]
+                where = f" in row{'s' if len(rows) > 1 else ''} {', '.join(rows)}" if rows else ""
+                lines.append(f"  {file}: {reason}{where}")
+            if self.counts[reason] > len(places):
+                lines[-1] += f", ... ({self.counts[reason]} in all)"
+        return "\n".join(lines)
 
 
 def text_digest(text: str) -> bytes:
@@ -138,9 +134,7 @@ def bad_rows_error(source: str, bad: BadRows, labels: list[str]) -> DataError:
     """The one error that names the source, files, reasons, rows and counts."""
     total = sum(bad.counts.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common())
-    text = f"data.sources.{source}: {total} bad row{'s' if total > 1 else ''} ({reasons})\n" + "\n".join(
-        bad.lines()
-    )
+    text = f"data.sources.{source}: {total} bad row{'s' if total > 1 else ''} ({reasons})\n{bad.lines()}"
     fix = "correct the rows, or set data.on_bad_row=skip to leave them out and count them in the report"
     if bad.unknown_labels:
         found = ", ".join(repr(label) for label in bad.unknown_labels)
@@ -153,6 +147,14 @@ def no_rows_error(source: str, bad: BadRows) -> DataError:
     """The error for a source in which no row is left, whatever on_bad_row says."""
     why = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common()) or "there are no rows"
     return DataError(
-        f"data.sources.{source}: no row is left ({why})\n" + "\n".join(bad.lines()),
+        f"data.sources.{source}: no row is left ({why})\n{bad.lines()}".rstrip(),
         fix=f"check the files and data.sources.{source}.columns, or remove the source",
+    )
+
+
+def no_label_error(source: str, column: str, rows: int) -> DataError:
+    """The error for a label column that holds no label."""
+    return DataError(
+        f"data.sources.{source}: none of {rows} rows has a value in the label column '{column}'",
+        fix=f"set data.sources.{source}.columns.label: null when there are none, or name the right column",
     )

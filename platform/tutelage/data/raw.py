@@ -63,13 +63,14 @@ class Wanted:
     @property
     def columns(self) -> list[str]:
         """The columns to read."""
-        return [self.text] if self.label is None else [self.text, self.label]
+        return list(dict.fromkeys([self.text] if self.label is None else [self.text, self.label]))
 
     def check(self, existing: list[str]) -> None:
         """Raises DataError when a column is not there."""
         for key, column in (("text", self.text), ("label", self.label)):
             if column is None or column in existing:
                 continue
+            existing = [name.encode("utf-8", "replace").decode() for name in existing]
             near = difflib.get_close_matches(column, existing, n=1, cutoff=0.5)
             fix = f"set data.sources.{self.source}.columns.{key}: {near[0] if near else '<one of these>'}"
             if key == "label":
@@ -204,7 +205,8 @@ def read_csv(file: IO[bytes], wanted: Wanted, delimiter: str = ",") -> Iterator[
     lines = (line.decode("utf-8", "surrogateescape") for line in file)
     table = csv.reader(lines, delimiter=delimiter)
     try:
-        header = [name.removeprefix("\ufeff") for name in next(table, [])]
+        header = [_raw_bytes(name).decode("utf-8", "replace") for name in next(table, [])]
+        header = [name.removeprefix("\ufeff") for name in header]
         if not header:
             yield wanted.empty()
             return
@@ -226,12 +228,16 @@ def _csv_rows(table: Iterator[list[str]], header: list[str], wanted: Wanted) -> 
         if len(cells) != len(header):
             batch.flaws.append(Flaw(number, FIELDS))
         else:
-            label = None if label_at is None else cells[label_at]
-            _append(batch, number, cells[text_at].encode("utf-8", "surrogateescape"), label)
+            label = None if label_at is None else _raw_bytes(cells[label_at])
+            _append(batch, number, _raw_bytes(cells[text_at]), label)
         if len(batch) >= BATCH_ROWS:
             yield batch
             batch = _fresh(wanted)
     yield batch if number else wanted.empty()
+
+
+def _raw_bytes(cell: str) -> bytes:
+    return cell.encode("utf-8", "surrogateescape")
 
 
 def read_tsv(file: IO[bytes], wanted: Wanted) -> Iterator[RawRows]:

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from tutelage.config import JobConfig
 from tutelage.config.data import Source
-from tutelage.data.canonical import BadRows, GoodRows, bad_rows_error, check_rows, no_rows_error
+from tutelage.data.canonical import (
+    BadRows,
+    GoodRows,
+    bad_rows_error,
+    check_rows,
+    no_label_error,
+    no_rows_error,
+)
 from tutelage.data.folders import whole_folder
 from tutelage.data.labels import UNLABELLED, LabelMap
 from tutelage.data.sources import OpenSource, open_source
@@ -46,6 +53,9 @@ ROWS_SCHEMA = pa.schema(_FIELDS)
 FORMAT = "rows-1"
 """Raised when the same configuration and files would give another file."""
 CHUNK_ROWS = 4096
+"""Rows of one record batch in the file."""
+GATHER_BYTES = 64 << 20
+"""How much text is put into order in memory at a time."""
 _SCRATCH = pa.schema([ROWS_SCHEMA.field(name) for name in ("digest", "text", "label", "row")])
 
 
@@ -107,7 +117,6 @@ class _Checked:
     name: str
     path: Path
     digests: NDArray[np.uint64]
-    labelled: int
     bad: BadRows
 
 
@@ -127,13 +136,16 @@ def _write(
         overlaps={c.name: r.overlaps for c, r in zip(checked, results, strict=True)},
     )
     names = pa.array(list(sources), pa.string())
-    slices = pa.array([source.slice or name for name, source in sources.items()], pa.string())
+    slice_of = [source.slice or name for name, source in sources.items()]
+    slices = list(dict.fromkeys(slice_of))
     with pa.OSFile(str(rows.path), "wb") as sink, pa.ipc.new_file(sink, ROWS_SCHEMA) as writer:
         for code, (source, result) in enumerate(zip(checked, results, strict=True)):
             table = MappedTable(source.path)
             rows.labelled[source.name] = int((table.numbers("label")[result.order] != UNLABELLED).sum())
             for part, codes in _ordered(table, result):
-                writer.write_batch(_with_names(part, codes, code, names, slices))
+                writer.write_batch(
+                    _with_names(part, codes, (code, names), (slices.index(slice_of[code]), pa.array(slices)))
+                )
             source.path.unlink()
     if stage:
         for name, reasons in rows.bad.items():
@@ -152,10 +164,11 @@ def _check_source(
     """First pass: stream the source, keep good rows in a scratch file.
 
     Raises:
-        DataError: bad rows with `on_bad_row: fail`, or no good row at all.
+        DataError: bad rows with `on_bad_row: fail`, no good row at all, or a label column without a label.
     """
     labels = list(job.task.labels)
-    label_of = LabelMap(source.name, labels, dict(job.data.sources[source.name].labels))
+    section = job.data.sources[source.name]
+    label_of = LabelMap(source.name, labels, dict(section.labels))
     bad = BadRows()
     digests: list[bytes] = []
     labelled = rows = 0
@@ -171,10 +184,12 @@ def _check_source(
         raise bad_rows_error(source.name, bad, labels)
     if not rows:
         raise no_rows_error(source.name, bad)
+    if section.columns.label is not None and not labelled:
+        raise no_label_error(source.name, section.columns.label, rows)
     halves = np.frombuffer(b"".join(digests), dtype=">u8").reshape(-1, 2).astype(np.uint64)
     if stage:
         stage.update(index + 1, len(job.data.sources), source=source.name, rows=rows)
-    return _Checked(source.name, path, halves, labelled, bad)
+    return _Checked(source.name, path, halves, bad)
 
 
 def _scratch_batch(good: GoodRows) -> pa.RecordBatch:
@@ -197,21 +212,31 @@ def _count(result: SplitResult) -> dict[str, int]:
 
 
 def _ordered(table: MappedTable, result: SplitResult) -> Iterator[tuple[pa.Table, NDArray[np.int8]]]:
-    for start in range(0, len(result.order), CHUNK_ROWS):
-        rows = result.order[start : start + CHUNK_ROWS]
-        yield table.take(rows), result.codes[rows]
+    """The rows in the order of the file, gathered many at a time because each gather visits all batches."""
+    width = max(1, table.path.stat().st_size // max(1, len(table)))
+    gathered = CHUNK_ROWS * max(1, GATHER_BYTES // (width * CHUNK_ROWS))
+    for start in range(0, len(result.order), gathered):
+        rows = result.order[start : start + gathered]
+        part = table.take(rows)
+        for i in range(0, len(rows), CHUNK_ROWS):
+            yield part.slice(i, CHUNK_ROWS), result.codes[rows[i : i + CHUNK_ROWS]]
+
+
+def _repeated(name: tuple[int, Any], rows: int) -> Any:
+    """The same entry of a dictionary in every row."""
+    codes: Any = pa.array(np.full(rows, name[0], np.int32))
+    return pa.DictionaryArray.from_arrays(codes, name[1])
 
 
 def _with_names(
-    part: pa.Table, codes: NDArray[np.int8], source: int, names: Any, slices: Any
+    part: pa.Table, codes: NDArray[np.int8], source: tuple[int, Any], domain: tuple[int, Any]
 ) -> pa.RecordBatch:
-    same: Any = pa.array(np.full(part.num_rows, source, np.int32))
     splits: Any = pa.array(codes.astype(np.int32))
     columns = [
         part.column("digest").combine_chunks(),
         part.column("text").combine_chunks(),
-        pa.DictionaryArray.from_arrays(same, names),
-        pa.DictionaryArray.from_arrays(same, slices),
+        _repeated(source, part.num_rows),
+        _repeated(domain, part.num_rows),
         pa.DictionaryArray.from_arrays(splits, pa.array(SPLITS, pa.string())),
         part.column("label").combine_chunks(),
         part.column("row").combine_chunks(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,7 @@ def _open_files(name: str, source: FileSource) -> OpenSource:
             try:
                 with fs.open(file.path, "rb", compression="infer") as handle:
                     yield from READERS[file.format](handle, wanted)
-            except (OSError, EOFError) as problem:
+            except (OSError, EOFError, lzma.LZMAError, zlib.error) as problem:
                 raise wanted.unreadable(problem) from problem
 
     return OpenSource(name, digest_text(*(file.stamp for file in files)), read)
@@ -197,6 +199,7 @@ def _open_hub(name: str, source: HubSource, labels: list[str]) -> OpenSource:
             f"{key}: type 'hub' needs the package `datasets`", fix="pip install tutelage[hub]"
         ) from problem
     logging.getLogger("datasets").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
     try:
         data = datasets.load_dataset(
             source.dataset, source.config, split=source.part, revision=source.revision
@@ -226,6 +229,7 @@ def _hub_rows(data: Any, source: HubSource, wanted: Wanted, labels: list[str]) -
     """Rows of a `datasets.Dataset`; classes by their name where the data set names them."""
     wanted.check(list(data.column_names))
     names = _class_names(data, source, labels)
+    data = data.select_columns(wanted.columns)
     for start in range(0, len(data), BATCH_ROWS):
         part = data[start : start + BATCH_ROWS]
         found = None if wanted.label is None else list(part[wanted.label])

@@ -119,6 +119,11 @@ def _result(group: NDArray[np.int64], codes: NDArray[np.int8], plan: SplitPlan) 
             f"({plan.validation}) leave none to train on",
             fix="ask for fewer rows, give more data, or set `split:` when the source is all one split",
         )
+    if overlaps == len(codes):
+        raise DataError(
+            f"data.sources.{plan.source}: all {overlaps} rows are held out by other sources",
+            fix="remove the source, or the one that repeats its texts",
+        )
     order = np.lexsort((np.arange(len(group)), group, codes))
     order = order[codes[order] != LEFT_OUT]
     if plan.train_cap is not None:

@@ -26,6 +26,7 @@ class MappedTable:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             self._map = pa.memory_map(str(path))
             reader = pa.ipc.open_file(self._map)
@@ -59,10 +60,13 @@ class MappedTable:
 
     def located(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
         """For each record batch that holds some of `rows`: its index, their places in `rows`, and in it."""
+        if not len(rows):
+            return
         home = np.searchsorted(self.starts, rows, side="right") - 1
-        for index in np.unique(home):
-            places = np.flatnonzero(home == index)
-            yield int(index), places, rows[places] - self.starts[index]
+        order = np.argsort(home, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(home[order])) + 1):
+            index = int(home[places[0]])
+            yield index, places, rows[places] - self.starts[index]
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
         """The rows in the order asked for."""
