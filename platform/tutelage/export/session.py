@@ -1,0 +1,97 @@
+"""The session that answers: ONNX Runtime and numpy, nothing else.
+
+Legend: B batch, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.errors import ModelError
+
+INPUTS = ("input_ids", "attention_mask")
+OUTPUT = "logits"
+
+
+class Classifier(Protocol):
+    """Anything that turns tokens into logits."""
+
+    def logits(self, input_ids_BT: NDArray[Any], attention_mask_BT: NDArray[Any]) -> NDArray[np.float32]:
+        """float32[B, C]."""
+        ...
+
+
+class OnnxClassifier:
+    """A classifier read from one ONNX file. Safe to call from several threads.
+
+    Args:
+        path: the `.onnx` file.
+        threads: intra-op threads. They are set here because ONNX Runtime ignores OMP_NUM_THREADS.
+        cuda: use the GPU where onnxruntime has its CUDA provider; the CPU otherwise.
+
+    Raises:
+        ModelError: no such file, not an ONNX model, or one with other inputs and outputs.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, *, cuda: bool = False) -> None:
+        import onnxruntime
+
+        if threads < 1:
+            raise ValueError(f"threads is {threads}; it must be 1 or more")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        # Waiting threads that spin take the cores from the other replicas of the machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # A memory pattern is kept for every input shape; texts of free length make thousands of them.
+        options.enable_mem_pattern = False
+        available = onnxruntime.get_available_providers()
+        wanted = ["CUDAExecutionProvider"] if cuda and "CUDAExecutionProvider" in available else []
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=[*wanted, "CPUExecutionProvider"]
+            )
+        except Exception as problem:  # onnxruntime's own exceptions share no base class but this one
+            raise ModelError(
+                f"{path} cannot be opened by onnxruntime: {str(problem).splitlines()[0]}",
+                fix="run the export again",
+            ) from problem
+        self._check_names(path)
+        self.path = path
+        self.threads = threads
+        self.providers: list[str] = list(self._session.get_providers())
+
+    def logits(self, input_ids_BT: NDArray[Any], attention_mask_BT: NDArray[Any]) -> NDArray[np.float32]:
+        """float32[B, C] for token ids and a mask that is 1 on tokens and 0 on padding.
+
+        Raises:
+            ValueError: arrays that are not two matrices of the same shape.
+        """
+        if input_ids_BT.ndim != 2 or input_ids_BT.shape != attention_mask_BT.shape:
+            raise ValueError(
+                f"input_ids {input_ids_BT.shape} and attention_mask {attention_mask_BT.shape} "
+                "must be matrices of the same shape B x T"
+            )
+        feed = {
+            "input_ids": np.ascontiguousarray(input_ids_BT, dtype=np.int64),
+            "attention_mask": np.ascontiguousarray(attention_mask_BT, dtype=np.int64),
+        }
+        output: NDArray[np.float32] = self._session.run([OUTPUT], feed)[0]
+        return output
+
+    def _check_names(self, path: Path) -> None:
+        inputs = tuple(sorted(i.name for i in self._session.get_inputs()))
+        outputs = [o.name for o in self._session.get_outputs()]
+        if inputs != tuple(sorted(INPUTS)) or OUTPUT not in outputs:
+            raise ModelError(
+                f"{path} has inputs {list(inputs)} and outputs {outputs}, "
+                f"a classifier has {list(INPUTS)} and {OUTPUT}",
+                fix="export the model with `tutelage export`",
+            )
