@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import site
 import sys
@@ -69,6 +70,17 @@ def code_folders() -> list[Path]:
     return folders
 
 
+def code_for_workers(env: Mapping[str, str]) -> dict[str, list[str]] | None:
+    """The runtime environment that ships our packages to a cluster.
+
+    None inside a submitted job that ships modules itself: Ray refuses two lists.
+    """
+    job = json.loads(env.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    if (job.get("runtime_env") or {}).get("py_modules"):
+        return None
+    return {"py_modules": [str(folder) for folder in code_folders()]}
+
+
 def code_roots() -> list[Path]:
     """Folders that a worker of the same interpreter needs on its path: those that are not installed."""
     installed = {Path(path).resolve() for path in (*site.getsitepackages(), site.getusersitepackages())}
@@ -92,18 +104,19 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def ray_reads_environment(*, local: bool) -> Iterator[None]:
-    """Make an already imported Ray see the environment of now.
+def ray_reads_environment(*, loopback: bool) -> Iterator[None]:
+    """Make an already imported Ray see the environment of now, and its one-machine switch (`loopback`).
 
-    Ray reads its native settings and the one-machine switch once, at import. Without this a later
-    RAY_AUTH_MODE reaches the raylet and not this process, and the two refuse each other.
+    Ray reads both once, at import. Without this a later RAY_AUTH_MODE reaches the raylet and not this
+    process, and the two refuse each other; and 127.0.0.1 is replaced by the machine's outer address,
+    where a cluster on loopback does not listen.
     """
     from ray._private import ray_constants
 
     native: Any = importlib.import_module("ray._raylet")
     native.Config.initialize("")
     switch = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = switch and not local
+    ray_constants.ENABLE_RAY_CLUSTER = switch and not loopback
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from actors.ray_setup import (
-    code_folders,
+    code_for_workers,
     end_processes,
     environment,
     has_token,
@@ -95,13 +95,14 @@ def starting(
     local = address is None
     with ExitStack() as stack:
         stack.enter_context(environment(wanted_env(os.environ, local=local, user_home=Path.home())))
-        stack.enter_context(ray_reads_environment(local=local))
         stack.enter_context(_term_interrupts())
-        if address is not None:
-            _check_reachable(address)
-            start = _Start(lambda: _join(address, namespace, storage), address, CONNECT_S)
-        else:
+        if address is None:
+            stack.enter_context(ray_reads_environment(loopback=True))
             start = _Start(lambda: _launch(config, namespace, storage, dashboard), None, LOCAL_START_S)
+        else:
+            target = find_cluster(address)
+            stack.enter_context(ray_reads_environment(loopback=target.loopback))
+            start = _Start(lambda: _join(target.address, namespace, storage), address, CONNECT_S)
         stack.callback(start.end)
         yield start.wait
 
@@ -183,7 +184,7 @@ def _join(address: str, namespace: str, storage: str) -> Session:
         namespace=namespace,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"py_modules": [str(folder) for folder in code_folders()], "excludes": ["__pycache__/"]},
+        runtime_env=code_for_workers(os.environ),
     )
     return _describe(namespace, storage, local=False, dashboard=_url(context))
 
@@ -211,19 +212,42 @@ def _describe(namespace: str, storage: str, *, local: bool, dashboard: str | Non
     )
 
 
-def _check_reachable(address: str) -> None:
-    """Fail in seconds on a wrong host or port; Ray itself would try for a minute."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host:
-        return
-    if not port.isdigit():
-        raise ClusterError(
-            f"ray.address is '{address}'; it needs a port", fix="write host:port, ray://host:10001, or auto"
-        )
+@dataclass(frozen=True)
+class Target:
+    """A cluster that accepts connections."""
+
+    address: str
+    loopback: bool
+    """True when it listens on 127.0.0.1 alone, as an in-process Ray does."""
+
+
+def find_cluster(address: str) -> Target:
+    """Fail in seconds on a wrong host or port, where Ray itself would try for a minute."""
+    from ray._private import services
+
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        if address == "auto":
+            with ray_reads_environment(loopback=True):
+                address = services.canonicalize_bootstrap_address_or_die("auto")
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdigit():
+            raise ClusterError(
+                f"ray.address is '{address}'", fix="write host:port, ray://host:10001, auto, or leave it out"
+            )
+        _knock(host.strip("[]"), int(port))
     except OSError as error:
         raise _failure(address, error) from error
+    if host not in ("127.0.0.1", "localhost"):
+        return Target(address, loopback=False)
+    try:
+        _knock(services.get_node_ip_address(), int(port))
+    except OSError:
+        return Target(address, loopback=True)
+    return Target(address, loopback=False)
+
+
+def _knock(host: str, port: int) -> None:
+    socket.create_connection((host, port), timeout=5).close()
 
 
 def _failure(address: str | None, error: Exception | None) -> ClusterError:
