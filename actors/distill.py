@@ -1,0 +1,153 @@
+"""Distillation: the teachers become a fleet, their signals stream to the student's workers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.board import RayBoard
+from actors.evaluate import Judgement, judge_teachers
+from actors.finetune import Finetuned
+from actors.fleet import Fleet, threads_of
+from actors.student import fit
+from actors.teacher import TeacherSpec
+from actors.training import Training
+from actors.workspace import Workspace, distill_run, finished, forget, tokenizer_of
+from tutelage.config.models import TeacherConfig
+from tutelage.files import atomic_write
+from tutelage.models.describe import describe, teacher_label_order
+from tutelage.models.fingerprint import fingerprint
+from tutelage.progress import Progress, Stage
+
+LOAD_DEADLINE_S = 300.0
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A trained student and what is known of its teachers."""
+
+    run: str
+    folder: Path
+    result: dict[str, Any]
+    teachers: list[TeacherSpec]
+    judgement: Judgement
+    """Teachers, ensemble and combiner on the test rows, and the parity figure."""
+    reused: bool
+
+
+def teacher_specs(space: Workspace, finetuned: dict[str, Finetuned]) -> list[TeacherSpec]:
+    """What the replicas of each teacher load, in the order of the job."""
+    return [_spec(space, teacher, finetuned) for teacher in space.job.teachers]
+
+
+def distill(
+    space: Workspace, finetuned: dict[str, Finetuned], ui: Progress, *, storage: str, fresh: bool = False
+) -> Distilled:
+    """Train the student from the teachers, or go on where an interrupted run stopped.
+
+    Needs a connected Ray. Raises TeacherError or TrainError.
+    """
+    specs = teacher_specs(space, finetuned)
+    run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
+    if fresh:
+        forget(space, run)
+    folder = space.runs / run
+    result, judged = finished(space, run), folder / "judgement.json"
+    if result is not None and judged.exists():
+        judgement = Judgement.from_json(json.loads(judged.read_text()))
+        return Distilled(run, folder / "model", result, specs, judgement, reused=True)
+    by_name = {teacher.name: teacher for teacher in space.job.teachers}
+    fleet = Fleet([(spec, by_name[spec.name]) for spec in specs])
+    try:
+        if result is None:
+            with ui.stage("distill") as stage:
+                result = _train(space, specs, fleet, run, storage, stage)
+        with ui.stage("judge") as stage:
+            fleet.ready(LOAD_DEADLINE_S)
+            judgement = judge_teachers(space, specs, fleet.replicas, signal_folders(space, specs), stage)
+    finally:
+        fleet.stop()
+    with atomic_write(judged) as file:
+        json.dump(judgement.to_json(), file)
+    return Distilled(run, folder / "model", result, specs, judgement, reused=False)
+
+
+def student_training(space: Workspace, specs: list[TeacherSpec], run: str, storage: str) -> Training:
+    """The training of the student."""
+    job = space.job
+    tokenizer = tokenizer_of(job.student.tokenizer, space.student, space.home)
+    return Training(
+        run=run,
+        base=space.student.folder,
+        tokenizer=tokenizer,
+        labels=job.task.labels,
+        layers=job.student.layers,
+        method=job.student.method,
+        train=job.train,
+        objectives=job.objectives,
+        combiner=job.combiner,
+        stream=job.stream,
+        examples=str(space.tokens_of(tokenizer)),
+        picks=job.student.data,
+        slices=None,
+        seed=job.seed,
+        stores=signal_folders(space, specs),
+        storage=f"{storage}/runs",
+        output=str(space.runs / run / "model"),
+    )
+
+
+def signal_folders(space: Workspace, specs: list[TeacherSpec]) -> dict[str, str]:
+    """Folder of each teacher's signals: a teacher with other weights or settings has another folder."""
+    return {spec.name: str(space.home / "signals" / spec.fingerprint / "dense") for spec in specs}
+
+
+def _train(
+    space: Workspace, specs: list[TeacherSpec], fleet: Fleet, run: str, storage: str, stage: Stage
+) -> dict[str, Any]:
+    training = student_training(space, specs, run, storage)
+    board = RayBoard.start()
+    try:
+        with board.watch(lambda posts: _show(stage, posts.get(run))):
+            result = fit(training, fleet.replicas, board)
+    finally:
+        board.stop()
+    calls = ", ".join(f"{name} {int(counted['calls'])}" for name, counted in result["teachers"].items())
+    stage.note(f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}; teacher calls: {calls}")
+    return result
+
+
+def _spec(space: Workspace, teacher: TeacherConfig, finetuned: dict[str, Finetuned]) -> TeacherSpec:
+    job = space.job
+    if teacher.name in finetuned:
+        card = describe(finetuned[teacher.name].folder)
+        order = [card.labels.index(label) for label in job.task.labels]
+    else:
+        card = space.bases[teacher.name]
+        order = teacher_label_order(teacher, card, job.task)
+    tokenizer = tokenizer_of(teacher.tokenizer, card, space.home)
+    max_tokens = teacher.max_tokens or job.data.max_tokens
+    return TeacherSpec(
+        name=teacher.name,
+        model=card.folder,
+        tokenizer=tokenizer,
+        label_order=tuple(order),
+        max_tokens=max_tokens,
+        threads=threads_of(teacher),
+        fingerprint=fingerprint(card.folder, tokenizer, order, max_tokens),
+    )
+
+
+def _show(stage: Stage, post: dict[str, Any] | None) -> None:
+    if post is None:
+        return
+    point = post["point"]
+    figures: dict[str, float | str] = {"loss": f"{point.get('loss', 0):.3f}"}
+    if "accuracy" in point:
+        figures["accuracy"] = f"{point['accuracy']:.3f}"
+    if post["seconds"]:
+        figures["waiting"] = f"{post['waited_s'] / post['seconds']:.0%}"
+    figures["teacher calls"] = str(sum(post["calls"].values()))
+    stage.update(post["step"], post["total"], **figures)

@@ -1,0 +1,145 @@
+"""One DeepSpeed engine: what the training loop needs of it, and nothing else.
+
+Shapes: B batch, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.config.train import TrainConfig
+from tutelage.errors import TrainError
+from tutelage.models.precision import Type
+
+_TAG = "engine"
+
+
+class Engine:
+    """A model under DeepSpeed ZeRO 0 to 3 in fp32, bf16 or fp16; the process group exists already."""
+
+    def __init__(self, model: Any, train: TrainConfig, precision: Type, world_size: int, *, universal: bool = False) -> None:
+        deepspeed = _import_deepspeed()
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay)
+        self._engine, self._optimizer, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            model_parameters=trainable,
+            config=engine_config(train, precision, world_size, universal=universal),
+            dist_init_required=False,
+        )
+        self._stage = train.zero_stage
+        self.device = self._engine.device
+
+    def logits(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        """Student logits [B, C]."""
+        output: Tensor = self._engine(
+            input_ids=input_ids_BT.to(self.device), attention_mask=attention_mask_BT.to(self.device)
+        ).logits
+        return output
+
+    def train(self, mode: bool = True) -> None:
+        """Switch dropout on or off."""
+        self._engine.train(mode)
+
+    def learn(self, loss: Tensor, lr: float) -> None:
+        """Add the gradient of one micro-batch; the last one of a step moves the weights."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._engine.backward(loss)
+        self._engine.step()
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights by name in fp32 on CPU, from the fp32 masters where there are some.
+
+        Collective: every worker calls it, and every worker gets the weights.
+        """
+        deepspeed = _import_deepspeed()
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        found: dict[str, Tensor] = {}
+        for name, parameter in self._engine.module.named_parameters():
+            master = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
+            if master is None:
+                with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
+                    master = parameter.detach()
+            found[name] = master.detach().to("cpu", torch.float32, copy=True).reshape(_full_shape(parameter))
+        persistent = self._engine.module.state_dict().keys()
+        found |= {n: b.detach().cpu() for n, b in self._engine.module.named_buffers() if n in persistent}
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Write this worker's part of the engine's state below the folder. Collective."""
+        self._engine.save_checkpoint(str(folder), tag=_TAG)
+
+    def load(self, folder: str | Path) -> None:
+        """Take up the state that `save` wrote, of all workers. Raises TrainError when it does not fit."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        if path is None:
+            raise TrainError(f"{folder}: holds no engine state", fix="start the run again with --fresh")
+
+
+def engine_config(train: TrainConfig, precision: Type, world_size: int, *, universal: bool = False) -> dict[str, Any]:
+    """The DeepSpeed config of a training section."""
+    return {
+        "train_batch_size": train.batch_size,
+        "train_micro_batch_size_per_gpu": train.micro_batch,
+        "gradient_accumulation_steps": train.accumulation,
+        # Left out, this key means 1.0, not off.
+        "gradient_clipping": train.clip,
+        "zero_optimization": {
+            "stage": train.zero_stage,
+            # Contiguous buffers gave wrong gradients now and then with stage 3, bf16 and two CPU workers.
+            "contiguous_gradients": False,
+        },
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16", "initial_scale_power": 12},
+        "checkpoint": {"load_universal": universal},
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
+
+
+def to_universal(folder: Path) -> Path:
+    """Convert saved state so that another number of workers can load it; returns the new folder."""
+    target = folder.parent / f"{folder.name}-universal"
+    command = [
+        sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal",
+        "--input_folder", str(folder / _TAG), "--output_folder", str(target / _TAG),
+        "--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1",
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise TrainError(
+            f"{folder}: cannot be converted for another number of workers: {done.stderr.strip()[-300:]}",
+            fix="resume with the number of workers that wrote it",
+        )
+    return target
+
+
+def _full_shape(parameter: Any) -> tuple[int, ...]:
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def _import_deepspeed() -> Any:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"deepspeed|torch\.distributed")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+    import deepspeed.ops
+
+    # The shared-memory op is compiled for 45 s on first use, and a build that was killed leaves a
+    # lock on which every later start waits; gloo does the same job.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed

@@ -1,0 +1,118 @@
+"""Fine-tuning: each teacher of a job that has a `finetune` section becomes a model folder."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.board import RayBoard
+from actors.student import fit
+from actors.training import Training
+from actors.workspace import Workspace, finetune_run, finished, forget, tokenizer_of
+from tutelage.config.models import TeacherConfig
+from tutelage.config.objectives import CrossEntropy, Uniform
+from tutelage.progress import Progress, Stage
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A teacher that was trained here."""
+
+    run: str
+    folder: Path
+    result: dict[str, Any]
+    reused: bool
+    """The run was done already."""
+
+
+def finetune_plan(space: Workspace, only: list[str] | None = None) -> list[tuple[TeacherConfig, str, bool]]:
+    """Each teacher to fine-tune, its run id, and whether that run is done already."""
+    teachers = [t for t in space.job.teachers if t.finetune and (only is None or t.name in only)]
+    return [(t, run, finished(space, run) is not None) for t in teachers for run in [finetune_run(space, t)]]
+
+
+def finetune(
+    space: Workspace, ui: Progress, *, storage: str, only: list[str] | None = None, fresh: bool = False
+) -> dict[str, Finetuned]:
+    """Train the teachers, as many at a time as the cluster's CPUs hold; done runs are reused.
+
+    Needs a connected Ray. Raises TrainError.
+    """
+    done: dict[str, Finetuned] = {}
+    todo: dict[str, Training] = {}
+    for teacher, run, ready in finetune_plan(space, only):
+        if fresh:
+            forget(space, run)
+        if ready and not fresh:
+            result = finished(space, run) or {}
+            done[teacher.name] = Finetuned(run, space.runs / run / "model", result, reused=True)
+        else:
+            todo[teacher.name] = training_of(space, teacher, run, storage)
+    if not todo:
+        return done
+    with ui.stage("finetune") as stage:
+        for name in done:
+            stage.note(f"{name}: done before, reused")
+        board = RayBoard.start()
+        try:
+            with board.watch(lambda posts: _show(stage, todo, posts)):
+                results = _fit_all(todo, board)
+        finally:
+            board.stop()
+        for name, result in results.items():
+            stage.note(f"{name}: {_outcome(result)}")
+            done[name] = Finetuned(todo[name].run, Path(todo[name].output), result, reused=False)
+    return {teacher.name: done[teacher.name] for teacher in space.job.teachers if teacher.name in done}
+
+
+def training_of(space: Workspace, teacher: TeacherConfig, run: str, storage: str) -> Training:
+    """The training that makes a teacher: hard labels of its own sources."""
+    assert teacher.finetune is not None
+    base = space.bases[teacher.name]
+    tokenizer = tokenizer_of(teacher.tokenizer, base, space.home)
+    return Training(
+        run=run,
+        base=base.folder,
+        tokenizer=tokenizer,
+        labels=space.job.task.labels,
+        layers=None,
+        method=teacher.finetune.method,
+        train=teacher.finetune.train,
+        objectives=[CrossEntropy(type="cross-entropy")],
+        combiner=Uniform(),
+        stream=space.job.stream,
+        examples=str(space.tokens_of(tokenizer)),
+        picks=teacher.finetune.data,
+        slices=list(teacher.finetune.data),
+        seed=space.job.seed,
+        stores={},
+        storage=f"{storage}/runs",
+        output=str(space.runs / run / "model"),
+    )
+
+
+def _fit_all(trainings: dict[str, Training], board: RayBoard) -> dict[str, dict[str, Any]]:
+    """Fit in parallel; the first failure is raised when the others have ended."""
+    import ray
+
+    need = max(t.train.workers * t.train.cpus_per_worker for t in trainings.values())
+    room = int(max(1.0, ray.cluster_resources().get("CPU", 1.0) / need))
+    with ThreadPoolExecutor(max_workers=min(room, len(trainings))) as pool:
+        futures = {name: pool.submit(fit, training, {}, board) for name, training in trainings.items()}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def _show(stage: Stage, trainings: dict[str, Training], posts: dict[str, dict[str, Any]]) -> None:
+    said = [posts[t.run] for t in trainings.values() if t.run in posts]
+    if said:
+        total = sum(post["total"] for post in said) * len(trainings) / len(said)
+        losses = {n: f"{posts[t.run]['point'].get('loss', 0):.3f}" for n, t in trainings.items() if t.run in posts}
+        stage.update(sum(post["step"] for post in said), total, **losses)
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    accuracy = [point["accuracy"] for point in result["points"] if "accuracy" in point]
+    judged = f", {accuracy[-1]:.3f} on its validation rows" if accuracy else ""
+    return f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}{judged}"

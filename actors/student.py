@@ -1,0 +1,164 @@
+"""A training as a Ray Train job: the worker's part, and the driver's.
+
+The worker resumes from the run's newest checkpoint, whoever was killed: one worker (Ray Train starts
+the group again) or the driver (the same command finds the same run).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+from actors.board import Poster
+from actors.replica import Replica
+from actors.stream import TeacherCounters
+from actors.training import Training, TrainState
+from tutelage.errors import TrainError
+
+_STATE, _BEST = "state.json", "best.safetensors"
+
+
+def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -> dict[str, Any]:
+    """Run a training on Ray Train and return its result. Raises TrainError.
+
+    The result holds `points`, `teachers` (counters), `steps`, `seconds`, `waited_s`, `precision`.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    train = training.train
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"training": training, "replicas": replicas, "board": board},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.workers,
+            use_gpu=train.gpus_per_worker > 0,
+            resources_per_worker={"CPU": train.cpus_per_worker}
+            | ({"GPU": train.gpus_per_worker} if train.gpus_per_worker else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name="train",
+            storage_path=f"{training.storage}/{training.run}",
+            failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        return cast(dict[str, Any], trainer.fit().return_value)
+    except ray.train.TrainingFailedError as error:
+        raise TrainError(f"{training.run}: {_reason(error)}", fix=_fix(error)) from error
+
+
+def train_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """What each Ray Train worker runs."""
+    import ray.train
+    import torch
+
+    from actors.engine import Engine, to_universal
+    from actors.trainer import Trainer
+    from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
+    from tutelage.data.examples import Examples
+    from tutelage.models.load import load_classifier, load_tokenizer, prepare_for_training
+
+    quiet()
+    training: Training = config["training"]
+    train = training.train
+    torch.set_num_threads(train.threads or max(1, round(train.cpus_per_worker)))
+    world = TorchWorld()
+    torch.manual_seed(training.seed)
+    model = prepare_for_training(
+        load_classifier(training.base, training.labels, dropout=train.dropout), training.method, training.layers
+    )
+    precision = pick_precision(train.precision)
+    checkpoint = ray.train.get_checkpoint()
+    state, best = TrainState(), None
+    with tempfile.TemporaryDirectory(prefix="tutelage-") as scratch:
+        saved = Path(scratch) / "resume"
+        universal = False
+        if checkpoint is not None:
+            checkpoint.to_directory(str(saved))
+            kept = json.loads((saved / _STATE).read_text())
+            state, best = TrainState(**kept["state"]), _read_best(saved)
+            universal = kept["workers"] != world.size
+        engine = Engine(model, train, precision, world.size, universal=universal)
+        if checkpoint is not None:
+            engine.load(to_universal(saved) if universal else saved)
+        stream = open_stream(training, config["replicas"])
+        tokenizer = load_tokenizer(training.tokenizer)
+        trainer = Trainer(
+            training,
+            engine,
+            Examples.open(training.examples),
+            stream,
+            world,
+            RayKeeper(training, engine, stream, world, config["board"]),
+            pad_id=tokenizer.pad_token_id or 0,
+        )
+        weights = trainer.run(state, best)
+    result = {
+        "run": training.run,
+        "points": state.points,
+        "steps": state.step,
+        "stopped_early": state.stopped_early,
+        "seconds": state.seconds,
+        "waited_s": stream.waited_s,
+        "precision": precision,
+        "workers": world.size,
+        "teachers": _gather({channel.name: channel.counters for channel in stream.channels}, world.size),
+    }
+    if world.rank == 0:
+        _write_model(training, weights, tokenizer, result)
+    return result
+
+
+def _write_model(training: Training, weights: dict[str, Any], tokenizer: Any, result: dict[str, Any]) -> None:
+    """Save the trained model as a plain folder that appears whole: LoRA merged, tokenizer beside it."""
+    from tutelage.models.load import load_classifier, merged, prepare_for_training
+
+    model = prepare_for_training(load_classifier(training.base, training.labels), training.method, training.layers)
+    model.load_state_dict(weights, strict=True)
+    output = Path(training.output)
+    scratch = output.with_name(f".{output.name}.{os.getpid()}")
+    merged(model).save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    (scratch / "result.json").write_text(json.dumps(result))
+    shutil.rmtree(output, ignore_errors=True)
+    scratch.rename(output)
+
+
+def _read_best(folder: Path) -> dict[str, Any] | None:
+    from safetensors.torch import load_file
+
+    path = folder / _BEST
+    return load_file(path) if path.exists() else None
+
+
+def _gather(counters: dict[str, TeacherCounters], workers: int) -> dict[str, Any]:
+    """Sum the counters of all workers."""
+    import torch.distributed as dist
+
+    everyone: list[dict[str, TeacherCounters]] = [counters] * workers
+    if workers > 1:
+        dist.all_gather_object(everyone, counters)
+    return {name: TeacherCounters.total([worker[name] for worker in everyone]).to_json() for name in counters}
+
+
+def _reason(error: Exception) -> str:
+    """The worker's own last line, without the stack that Ray wraps around it."""
+    failures = getattr(error, "worker_failures", None) or {}
+    cause: BaseException = next(iter(failures.values()), error)
+    inner = getattr(cause, "cause", None) or cause.__cause__ or cause
+    lines = [line for line in str(inner).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(inner).__name__
+
+
+def _fix(error: Exception) -> str:
+    text = str(error)
+    if "OutOfMemory" in text or "out of memory" in text:
+        return "lower train.batch_size or train.micro_batch_size, or raise train.zero_stage"
+    return "repeat the command: it goes on from the last checkpoint; --fresh starts again"

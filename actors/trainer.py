@@ -1,0 +1,258 @@
+"""The training loop: the same for a teacher and for the student, on any number of workers.
+
+    for each batch: signals from the stream -> loss terms -> DeepSpeed backward and step
+
+The loss of a step is the sum over the global batch divided by its size. Shapes: B batch, T tokens,
+C classes, K teachers, N examples.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actors.engine import Engine
+from actors.stream import SignalStream
+from actors.training import Training, TrainState, learning_rate
+from tutelage.data.batches import BatchPlan, shard
+from tutelage.data.examples import Batch, Examples, Selection
+from tutelage.errors import TrainError
+from tutelage.objectives import Evidence, build_combiner, build_terms
+from tutelage.signals.exchange import Logits
+
+LOGGED_STEPS = 2000
+"""About this many steps of a training are kept as points of its curve."""
+
+
+class World(Protocol):
+    """The workers of one training."""
+
+    rank: int
+    size: int
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all workers, on every worker."""
+        ...
+
+
+class Keeper(Protocol):
+    """Where a training says how it goes, and leaves its checkpoints."""
+
+    def progress(self, state: TrainState, total: int) -> None:
+        """Called after every step on rank 0."""
+
+    def checkpoint(self, state: TrainState, best: dict[str, Tensor] | None) -> None:
+        """Called on every worker; keeps engine, state and best weights together."""
+
+
+@dataclass
+class Solo:
+    """The world of a single worker."""
+
+    rank: int = 0
+    size: int = 1
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The values."""
+        return values
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The student on the validation rows."""
+
+    loss: float
+    accuracy: float
+    examples: int
+
+
+class Trainer:
+    """Runs one training from a state to its end."""
+
+    def __init__(
+        self,
+        training: Training,
+        engine: Engine,
+        examples: Examples,
+        stream: SignalStream,
+        world: World,
+        keeper: Keeper,
+        pad_id: int,
+    ) -> None:
+        self._training = training
+        self._engine = engine
+        self._examples = examples
+        self._stream = stream
+        self._world = world
+        self._keeper = keeper
+        self._pad_id = pad_id
+        self._terms = build_terms(training.objectives)
+        self._combiner = build_combiner(training.combiner, list(training.stores))
+        self._chosen = examples.select("train", training.picks)
+        if not len(self._chosen):
+            raise TrainError(f"{training.run}: no rows to train on", fix="check data.sources and their splits")
+        train = training.train
+        self._plan = BatchPlan(examples.lengths(self._chosen.rows), train.batch_size, training.seed)
+        steps = train.epochs * self._plan.steps_per_epoch
+        self.total = min(steps, train.max_steps or steps)
+        self._validation = self._labelled(examples.select("validation", sources=training.slices))
+        if train.early_stop and not len(self._validation):
+            raise TrainError(
+                f"{training.run}: train.early_stop watches {train.early_stop.metric}, and no validation row has a label",
+                fix="label some validation rows, or remove train.early_stop",
+            )
+
+    def run(self, state: TrainState, best: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Train from `state` (changed in place) to the end; returns the chosen weights, fp32 on CPU.
+
+        Raises TrainError when the loss is no longer a number.
+        """
+        train, spe = self._training.train, self._plan.steps_per_epoch
+        evaluate_every, keep_every = train.evaluate_every or spe, train.checkpoint_every or spe
+        while state.step < self.total and not state.stopped_early:
+            epoch, offset = divmod(state.step, spe)
+            batches = self._plan.epoch(epoch)[offset:][: self.total - state.step]
+            for point in self._epoch(batches, epoch, state):
+                last = state.step == self.total
+                if state.step % evaluate_every == 0 or last:
+                    point, best = self._judge(point, state, best)
+                if point and (last or "accuracy" in point or state.step % self._log_every == 0):
+                    state.points.append(point)
+                if self._world.rank == 0:
+                    self._keeper.progress(state, self.total)
+                if state.step % keep_every == 0 or last or state.stopped_early:
+                    self._stream.flush()
+                    self._keeper.checkpoint(state, best)
+                if state.stopped_early:
+                    break
+        return best if train.early_stop and best is not None else self._engine.weights()
+
+    @property
+    def _log_every(self) -> int:
+        return max(1, self.total // LOGGED_STEPS)
+
+    def _epoch(
+        self, batches: list[NDArray[np.int64]], epoch: int, state: TrainState
+    ) -> Iterator[dict[str, Any]]:
+        """Train on the batches; after each step, count it and say what it measured."""
+        train, world = self._training.train, self._world
+        steps = [shard(batch, world.size, world.rank, train.micro_batch, train.batch_size) for batch in batches]
+        paired = self._stream.pair(self._batch(self._chosen, part) for parts in steps for part in parts if len(part))
+        for batch, parts in zip(batches, steps, strict=True):
+            begin = time.perf_counter()
+            lr = learning_rate(train, state.step, self.total)
+            sums = torch.zeros(1 + len(self._terms))
+            for micro, part in enumerate(parts):
+                torch.manual_seed(self._noise(state.step, micro))
+                sums += self._learn(next(paired) if len(part) else None, len(batch), lr)
+            loss, *parts_of_loss = (world.sum(sums) / len(batch)).tolist()
+            if not math.isfinite(loss):
+                raise TrainError(
+                    f"{self._training.run}: the loss is {loss} at step {state.step}",
+                    fix="lower train.lr, set train.clip, or train in fp32",
+                )
+            state.step += 1
+            state.seconds += time.perf_counter() - begin
+            yield {
+                "step": state.step,
+                "epoch": epoch,
+                "loss": loss,
+                "parts": {term.name: part for term, part in zip(self._terms, parts_of_loss, strict=True)},
+                "lr": lr,
+            }
+
+    def _learn(self, pair: tuple[Batch, Logits | None] | None, global_batch: int, lr: float) -> Tensor:
+        """One micro-batch; returns the sums over its examples: the loss, then each term."""
+        if pair is None:
+            # Every worker must take part in each backward, also one without rows in a short batch.
+            self._engine.learn(self._idle_logits().sum() * 0.0, lr)
+            return torch.zeros(1 + len(self._terms))
+        batch, signals = pair
+        losses = self._losses(batch, signals)
+        total_B = torch.stack([term.weight * loss_B for term, loss_B in zip(self._terms, losses, strict=True)]).sum(0)
+        # DeepSpeed divides by the accumulation steps and averages over workers: undo both.
+        scale = self._training.train.accumulation * self._world.size / global_batch
+        self._engine.learn(total_B.sum() * scale, lr)
+        return torch.stack([total_B.sum(), *[loss_B.sum() for loss_B in losses]]).detach().float().cpu()
+
+    def _losses(self, batch: Batch, signals: Logits | None) -> list[Tensor]:
+        device = self._engine.device
+        logits_BC = self._engine.logits(
+            torch.from_numpy(batch.input_ids_BT), torch.from_numpy(batch.attention_mask_BT)
+        )
+        teachers_KBC = None if signals is None else torch.from_numpy(signals).to(device)
+        evidence = Evidence(
+            student_BC=logits_BC,
+            labels_B=torch.from_numpy(batch.labels_B).to(device),
+            teachers_KBC=teachers_KBC,
+            weights_KB=None if teachers_KBC is None else self._combiner.weights(teachers_KBC),
+        )
+        return [term.per_example(evidence) for term in self._terms]
+
+    def _judge(
+        self, point: dict[str, Any], state: TrainState, best: dict[str, Tensor] | None
+    ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+        """Evaluate; with early stopping, keep the best weights and count the evaluations since."""
+        if not len(self._validation):
+            return point, best
+        found = self.evaluate()
+        point = {**point, "accuracy": found.accuracy, "validation_loss": found.loss}
+        stop = self._training.train.early_stop
+        if stop is None:
+            return point, best
+        score = found.accuracy if stop.metric == "accuracy" else -found.loss
+        if state.best is None or score > state.best + stop.min_delta:
+            state.best, state.stale = score, 0
+            best = self._engine.weights()
+        else:
+            state.stale += 1
+            state.stopped_early = state.stale >= stop.patience
+        return point, best
+
+    @torch.no_grad()
+    def evaluate(self) -> Evaluation:
+        """Accuracy and cross-entropy on the labelled validation rows. Collective."""
+        train, world = self._training.train, self._world
+        order = np.argsort(self._examples.lengths(self._validation.rows), kind="stable")
+        sums = torch.zeros(3, dtype=torch.float64)
+        self._engine.train(False)
+        for start in range(0, len(order), train.batch_size):
+            batch = order[start : start + train.batch_size]
+            for part in shard(batch, world.size, world.rank, train.micro_batch, train.batch_size):
+                if not len(part):
+                    self._idle_logits()
+                    continue
+                rows = self._batch(self._validation, part)
+                logits_BC = self._engine.logits(
+                    torch.from_numpy(rows.input_ids_BT), torch.from_numpy(rows.attention_mask_BT)
+                ).float().cpu()
+                labels_B = torch.from_numpy(rows.labels_B)
+                sums[0] += torch.nn.functional.cross_entropy(logits_BC, labels_B, reduction="sum")
+                sums[1] += (logits_BC.argmax(-1) == labels_B).sum()
+                sums[2] += len(part)
+        self._engine.train()
+        loss, right, count = world.sum(sums).tolist()
+        return Evaluation(loss / count, right / count, int(count))
+
+    def _idle_logits(self) -> Tensor:
+        one_BT = torch.full((1, 8), self._pad_id, dtype=torch.int64)
+        return self._engine.logits(one_BT, torch.ones_like(one_BT))
+
+    def _batch(self, chosen: Selection, positions: NDArray[np.int64]) -> Batch:
+        return self._examples.batch(chosen.rows[positions], chosen.labelled[positions], self._pad_id)
+
+    def _labelled(self, selection: Selection) -> Selection:
+        return Selection(selection.rows[selection.labelled], selection.labelled[selection.labelled])
+
+    def _noise(self, step: int, micro: int) -> int:
+        """Seed of dropout: a function of where the training stands, so no generator state is kept."""
+        words = np.random.SeedSequence([self._training.seed, step, micro, self._world.rank])
+        return int(words.generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,81 @@
+"""What one training is, and what it leaves behind: plain data that travels between processes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tutelage.config.data import Pick
+from tutelage.config.models import Method
+from tutelage.config.objectives import Combiner, Objective
+from tutelage.config.runtime import StreamConfig
+from tutelage.config.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a teacher or of the student, on any number of workers."""
+
+    run: str
+    """Run id: names the folder of checkpoints, so the same run resumes."""
+    base: str
+    """Model folder to start from."""
+    tokenizer: str
+    labels: list[str]
+    layers: list[int] | None
+    method: Method
+    train: TrainConfig
+    objectives: list[Objective]
+    combiner: Combiner
+    stream: StreamConfig
+    examples: str
+    """Arrow file of tokenised rows."""
+    picks: dict[str, Pick] | None
+    """What is read of each source's train split."""
+    slices: list[str] | None
+    """Sources whose validation rows count; all when None."""
+    seed: int
+    stores: dict[str, str]
+    """Folder of the signal store of each teacher, in the order of the job's teachers."""
+    storage: str
+    """Where checkpoints go: a folder or URL that every node sees."""
+    output: str
+    """Where the trained model goes."""
+
+
+@dataclass
+class TrainState:
+    """Where a training stands; part of every checkpoint, free of the number of workers."""
+
+    step: int = 0
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """Logged steps: step, epoch, loss, parts, lr, and accuracy where it was measured."""
+    best: float | None = None
+    stale: int = 0
+    """Evaluations since the best one."""
+    stopped_early: bool = False
+    seconds: float = 0.0
+    """Training time, over all resumes."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def learning_rate(train: TrainConfig, step: int, total: int) -> float:
+    """The rate of step `step` of `total`: linear warm-up, then linear, cosine or constant.
+
+    It depends on the step alone, so a resumed training needs no scheduler state.
+    """
+    warm = max(1, round(train.warmup * total))
+    if step < warm:
+        return train.lr * (step + 1) / warm
+    progress = (step - warm) / max(1, total - warm)
+    match train.lr_schedule:
+        case "linear":
+            return train.lr * (1 - progress)
+        case "cosine":
+            return train.lr * 0.5 * (1 + math.cos(math.pi * progress))
+        case "constant":
+            return train.lr

@@ -1,0 +1,113 @@
+"""What a student worker is made of on Ray Train: its world, its keeper, its stream."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from actors.board import Poster
+from actors.engine import Engine
+from actors.replica import Replica
+from actors.stream import SignalStream, TeacherChannel
+from actors.training import Training, TrainState
+from tutelage.config.train import Precision
+from tutelage.models.precision import Type, cpu_flags, resolve_precision
+from tutelage.signals.store import ArrowStore
+
+
+class TorchWorld:
+    """The process group that Ray Train made."""
+
+    def __init__(self) -> None:
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.size: int = context.get_world_size()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all workers, on every worker."""
+        if self.size > 1:
+            placed = values.to(ray.train.torch.get_device())
+            dist.all_reduce(placed)
+            return placed.cpu()
+        return values
+
+
+class RayKeeper:
+    """Posts progress on the board and hands checkpoints to Ray Train."""
+
+    def __init__(
+        self, training: Training, engine: Engine, stream: SignalStream, world: TorchWorld, board: Poster
+    ) -> None:
+        self._training = training
+        self._engine = engine
+        self._stream = stream
+        self._world = world
+        self._board = board
+        self._posted = 0.0
+
+    def progress(self, state: TrainState, total: int) -> None:
+        """Tell the board, at most four times a second."""
+        now = time.monotonic()
+        if now - self._posted < 0.25 and state.step < total:
+            return
+        self._posted = now
+        self._board.post(
+            self._training.run,
+            {
+                "step": state.step,
+                "total": total,
+                "point": state.points[-1] if state.points else {},
+                "waited_s": self._stream.waited_s,
+                "seconds": state.seconds,
+                "calls": {channel.name: channel.counters.calls for channel in self._stream.channels},
+            },
+        )
+
+    def checkpoint(self, state: TrainState, best: dict[str, Tensor] | None) -> None:
+        """Each worker saves its part into a folder of its own; Ray Train puts them together."""
+        from safetensors.torch import save_file
+
+        with tempfile.TemporaryDirectory(prefix="tutelage-") as name:
+            folder = Path(name)
+            self._engine.save(folder)
+            if self._world.rank == 0:
+                kept = {"state": state.to_json(), "workers": self._world.size}
+                (folder / "state.json").write_text(json.dumps(kept))
+                if best is not None:
+                    save_file(best, folder / "best.safetensors")
+            ray.train.report({"step": state.step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def open_stream(training: Training, replicas: dict[str, list[Replica]]) -> SignalStream:
+    """The stream of this worker; without teachers it hands batches through."""
+    channels = [
+        TeacherChannel(name, replicas[name], len(training.labels), training.stream) for name in training.stores
+    ]
+    stores = {name: ArrowStore(Path(folder)) for name, folder in training.stores.items()}
+    return SignalStream(channels, dict(stores), training.stream)
+
+
+def pick_precision(precision: Precision) -> Type:
+    """`auto` by this worker's own hardware."""
+    cuda = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else None
+    return resolve_precision(precision, cuda_bf16=cuda, cpu_flags=cpu_flags())
+
+
+def quiet() -> None:
+    """Keep libraries' chatter off the driver's terminal; errors still travel as exceptions."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)

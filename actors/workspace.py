@@ -1,0 +1,114 @@
+"""What every verb needs before any training: models checked, data read and tokenised, runs named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.config import JobConfig
+from tutelage.config.load import job_digest
+from tutelage.config.models import TeacherConfig
+from tutelage.data.catalog import resolve_model
+from tutelage.data.rows import RowSet, read_rows
+from tutelage.data.tokens import tokenise
+from tutelage.files import digest_text
+from tutelage.models.describe import ModelCard, check_student, check_tokenizer, describe, teacher_label_order
+from tutelage.models.fingerprint import fingerprint
+from tutelage.progress import Progress, Stage
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A job on this machine: nothing is trained yet, everything that can be checked is checked."""
+
+    job: JobConfig
+    home: Path
+    rows: RowSet
+    student: ModelCard
+    bases: dict[str, ModelCard]
+    """For each teacher, the model it is or starts from."""
+    tokens: dict[str, Path]
+    """Tokenised rows by tokenizer folder."""
+
+    @property
+    def runs(self) -> Path:
+        """Folder of all runs."""
+        return self.home / "runs"
+
+    def tokens_of(self, tokenizer: str) -> Path:
+        """The tokenised rows for a tokenizer folder."""
+        return self.tokens[tokenizer]
+
+
+def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
+    """Fetch, check and tokenise. Raises ConfigError, ModelError or DataError, before anything is trained."""
+    with ui.stage("fetch") as stage:
+        student = describe(resolve_model(job.student.model, home, stage))
+        bases = {teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in job.teachers}
+        check_student(job.student, student, job.data.max_tokens)
+        for teacher in job.teachers:
+            card = bases[teacher.name]
+            check_tokenizer(f"teachers.{teacher.name}.model", card, teacher.max_tokens or job.data.max_tokens)
+            if not teacher.finetune:
+                teacher_label_order(teacher, card, job.task)
+    with ui.stage("data") as stage:
+        rows = read_rows(job, home, stage)
+        _say_counts(rows, stage)
+        folders = {tokenizer_of(job.student.tokenizer, student, home)}
+        folders |= {
+            tokenizer_of(teacher.tokenizer, bases[teacher.name], home) for teacher in job.teachers if teacher.finetune
+        }
+        tokens = {folder: tokenise(rows, folder, job.data.max_tokens, home, stage) for folder in sorted(folders)}
+    return Workspace(job, home, rows, student, bases, tokens)
+
+
+def tokenizer_of(tokenizer: str | None, model: ModelCard, home: Path) -> str:
+    """Folder of the tokenizer: the configured one, or the model's own."""
+    return resolve_model(tokenizer, home) if tokenizer else model.folder
+
+
+def finetune_run(space: Workspace, teacher: TeacherConfig) -> str:
+    """Run id of a teacher's fine-tuning: the same teacher, data and settings give the same run."""
+    job, base = space.job, space.bases[teacher.name]
+    assert teacher.finetune is not None
+    digest = digest_text(
+        fingerprint(base.folder, tokenizer_of(teacher.tokenizer, base, space.home)),
+        teacher.finetune.model_dump_json(),
+        job.task.model_dump_json(),
+        space.rows.fingerprint,
+        str(job.data.max_tokens),
+        str(job.seed),
+    )
+    return f"{job.name}-finetune-{teacher.name}-{digest[:8]}"
+
+
+def distill_run(space: Workspace, teachers: dict[str, str]) -> str:
+    """Run id of a distillation; `teachers` are the fingerprints of the teachers."""
+    pairs = [f"{name}={mark}" for name, mark in sorted(teachers.items())]
+    base = fingerprint(space.student.folder, tokenizer_of(space.job.student.tokenizer, space.student, space.home))
+    digest = digest_text(job_digest(space.job), base, space.rows.fingerprint, *pairs)
+    return f"{space.job.name}-distill-{digest[:8]}"
+
+
+def finished(space: Workspace, run: str) -> dict[str, Any] | None:
+    """The result of a run that is done; None when it has to run, or to go on."""
+    path = space.runs / run / "model" / "result.json"
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def forget(space: Workspace, run: str) -> None:
+    """Remove a run's folder, so that the run starts from its beginning."""
+    shutil.rmtree(space.runs / run, ignore_errors=True)
+
+
+def _say_counts(rows: RowSet, stage: Stage) -> None:
+    for source, splits in rows.counts.items():
+        skipped = sum(rows.bad.get(source, {}).values())
+        note = f", {skipped} bad rows skipped" if skipped else ""
+        stage.note(f"{source}: " + ", ".join(f"{count} {name}" for name, count in splits.items()) + note)

@@ -1,0 +1,1 @@
+"""Model folders: what they are, how they are loaded, cut and trained."""

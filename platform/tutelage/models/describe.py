@@ -1,0 +1,132 @@
+"""What a model folder says of itself, read from its JSON files before any weight is loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.config.models import StudentConfig, TeacherConfig
+from tutelage.config.task import Task
+from tutelage.errors import ModelError
+
+_PLACEHOLDER = re.compile(r"^LABEL_\d+$")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The facts of a model folder that a job depends on."""
+
+    folder: str
+    architecture: str
+    layers: int
+    vocabulary: int
+    positions: int | None
+    labels: list[str]
+    """Classes in the order of the logits; empty when the folder has no trained head."""
+    tokenizer_vocabulary: int | None
+
+
+def describe(folder: str | Path) -> ModelCard:
+    """Read config.json and tokenizer.json. Raises ModelError when the folder is no safe model."""
+    folder = Path(folder)
+    config = _read_json(folder / "config.json")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder}: no .safetensors weights; pickled weights can run code and are not read",
+            fix="save the model with safetensors (save_pretrained does)",
+        )
+    architecture = str((config.get("architectures") or ["?"])[0])
+    id2label = config.get("id2label") or {}
+    labels = [str(id2label[key]) for key in sorted(id2label, key=int)]
+    return ModelCard(
+        folder=str(folder),
+        architecture=architecture,
+        layers=int(config.get("num_hidden_layers") or config.get("n_layers") or 0),
+        vocabulary=int(config.get("vocab_size") or 0),
+        positions=config.get("max_position_embeddings"),
+        labels=labels if "Classification" in architecture else [],
+        tokenizer_vocabulary=_tokenizer_vocabulary(folder),
+    )
+
+
+def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> list[int]:
+    """For each task label, the teacher's logit that means it.
+
+    Raises ModelError when the teacher does not say what its classes mean: logits taken in the wrong
+    order train the student on the opposite of what the teacher says.
+    """
+    labels = teacher.labels or card.labels
+    key = f"teachers.{teacher.name}"
+    if not labels:
+        raise ModelError(
+            f"{key}.model {card.folder} is a bare {card.architecture} without a trained head",
+            fix=f"add {key}.finetune, or name a fine-tuned model",
+        )
+    if teacher.labels is None and all(_PLACEHOLDER.match(label) for label in labels):
+        raise ModelError(
+            f"{key}.model {card.folder} calls its classes {labels}; which is which of {task.labels}?",
+            fix=f"write {key}.labels with the task's labels in the order of the model's logits",
+        )
+    if teacher.labels and card.labels and len(teacher.labels) != len(card.labels):
+        raise ModelError(
+            f"{key}.labels names {len(teacher.labels)} classes, the model has {len(card.labels)}",
+            fix=f"write one label for each logit of {card.folder}",
+        )
+    if sorted(labels) != sorted(task.labels):
+        raise ModelError(
+            f"{key}.model {card.folder} knows {labels}, task.labels are {task.labels}",
+            fix=f"write {key}.labels with the task's labels in the order of the model's logits",
+        )
+    return [labels.index(label) for label in task.labels]
+
+
+def check_tokenizer(key: str, card: ModelCard, max_tokens: int) -> None:
+    """Raise ModelError when token ids or positions would fall outside the model's embeddings."""
+    if card.tokenizer_vocabulary and card.vocabulary and card.tokenizer_vocabulary > card.vocabulary:
+        raise ModelError(
+            f"{key}: the tokenizer has {card.tokenizer_vocabulary} tokens, the model embeds {card.vocabulary}",
+            fix="use the tokenizer that belongs to the model",
+        )
+    if card.positions and max_tokens > card.positions:
+        raise ModelError(
+            f"{key}: data.max_tokens is {max_tokens}, {card.architecture} has {card.positions} positions",
+            fix=f"data.max_tokens={card.positions} or less",
+        )
+
+
+def check_student(student: StudentConfig, card: ModelCard, max_tokens: int) -> None:
+    """Raise ModelError when the student cannot be made as configured."""
+    if student.layers and student.layers[-1] >= card.layers:
+        raise ModelError(
+            f"student.layers {student.layers}: {card.folder} has layers 0 to {card.layers - 1}",
+            fix=f"keep layers below {card.layers}",
+        )
+    check_tokenizer("student.model", card, max_tokens)
+
+
+def _tokenizer_vocabulary(folder: Path) -> int | None:
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return None
+    tokenizer = _read_json(path)
+    vocabulary = tokenizer.get("model", {}).get("vocab") or {}
+    added = [int(token["id"]) for token in tokenizer.get("added_tokens", [])]
+    known = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+    return 1 + max([*known, *added], default=-1)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path.parent}: no {path.name}", fix="name a folder written by save_pretrained"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})", fix="fetch or save the model again") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: not a JSON object", fix="fetch or save the model again")
+    return content

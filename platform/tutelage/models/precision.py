@@ -1,0 +1,34 @@
+"""Which floating type a training takes."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Literal
+
+from tutelage.config.train import Precision
+
+Type = Literal["fp32", "bf16", "fp16"]
+
+
+def resolve_precision(precision: Precision, *, cuda_bf16: bool | None, cpu_flags: frozenset[str]) -> Type:
+    """`auto` becomes bf16 where the hardware multiplies bf16 matrices, else fp32.
+
+    `cuda_bf16` is None without a GPU. On a CPU only AMX makes bf16 the faster type: with AVX512-BF16 alone
+    a matrix product takes 1.4 to 2.6 times as long as in fp32, on AVX2 50 times.
+    """
+    if precision != "auto":
+        return precision
+    if cuda_bf16 is not None:
+        return "bf16" if cuda_bf16 else "fp32"
+    return "bf16" if "amx_bf16" in cpu_flags else "fp32"
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction set flags of this machine's CPU; empty where they cannot be read."""
+    if platform.system() != "Linux":
+        return frozenset()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()

@@ -1,0 +1,26 @@
+"""Loss terms, and combiners that turn several teachers into one target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tutelage.config import objectives as config
+from tutelage.objectives.base import Evidence, Term, mixture
+from tutelage.objectives.combiners import build_combiner
+from tutelage.objectives.cross_entropy import CrossEntropyTerm
+from tutelage.objectives.kl import KLTerm
+
+__all__ = ["Evidence", "Term", "build_combiner", "build_terms", "mixture"]
+
+
+def build_terms(sections: Sequence[config.Objective]) -> list[Term]:
+    """The loss terms of a job, without those of weight 0."""
+    return [_build(section) for section in sections if section.weight > 0]
+
+
+def _build(section: config.Objective) -> Term:
+    match section:
+        case config.CrossEntropy():
+            return CrossEntropyTerm(section)
+        case config.KL():
+            return KLTerm(section)

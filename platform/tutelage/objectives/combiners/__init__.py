@@ -1,0 +1,19 @@
+"""Combiners: one small file each, one entry in the table below."""
+
+from __future__ import annotations
+
+from tutelage.config import objectives as config
+from tutelage.objectives.base import CombinerRule
+from tutelage.objectives.combiners.confidence import ConfidenceRule
+from tutelage.objectives.combiners.weighted import WeightedRule
+
+
+def build_combiner(section: config.Combiner, teachers: list[str]) -> CombinerRule:
+    """The rule that a combiner section names, for teachers in this order."""
+    match section:
+        case config.Uniform():
+            return WeightedRule([1.0] * len(teachers))
+        case config.Weighted():
+            return WeightedRule([section.weights[name] for name in teachers])
+        case config.Confidence():
+            return ConfidenceRule(section.sharpness)

@@ -1,0 +1,1 @@
+"""What teachers send, how it is checked, and where it is kept."""
