@@ -81,17 +81,24 @@ def _head(stage: StageState, width: int, glyphs: Glyphs, indent: str) -> Text:
     name = pad(clip(stage.name, name_width), name_width)
     time = pad(duration(stage.seconds), TIME_WIDTH, right=True)
     room = width - len(indent) - 2 - name_width - TIME_WIDTH - 3
-    parts = [(indent, ""), (sign + " ", _STYLES[stage.status]), (name, "bold" if running else "")]
-    parts += [(time, "dim"), ("   ", "")]
-    if running:
-        parts += _bar(stage, room, glyphs)
-    else:
-        words = {"done": "", "failed": "failed", "stopped": "stopped"}[stage.status]
-        if words:
-            parts.append((pad(words, 9), _STYLES[stage.status]))
-            room -= 9
-        parts.append((figures(dict(stage.figures), max(room, 0)), "dim"))
-    return _text(*[part for part in parts if part[0]])
+    parts = [
+        (indent, ""),
+        (sign + " ", _STYLES[stage.status]),
+        (name, "bold" if running else ""),
+        (time, "dim"),
+    ]
+    tail = _bar(stage, room, glyphs) if running else _outcome(stage, room)
+    return _text(*parts, *([("   ", ""), *tail] if tail else []))
+
+
+def _outcome(stage: StageState, room: int) -> list[tuple[str, str]]:
+    """How an ended step went."""
+    parts = []
+    if stage.status != "done":
+        parts.append((clip(pad(stage.status, 9), max(room, 0)), _STYLES[stage.status]))
+        room -= 9
+    words = figures(dict(stage.figures), max(room, 0))
+    return [part for part in [*parts, (words, "dim")] if part[0]]
 
 
 def _bar(stage: StageState, room: int, glyphs: Glyphs) -> list[tuple[str, str]]:
@@ -104,7 +111,7 @@ def _bar(stage: StageState, room: int, glyphs: Glyphs) -> list[tuple[str, str]]:
         words += f"   {duration(math.ceil(left))} left"
     length = min(BAR_WIDTH, room - 24)
     if length < 6:
-        return [(clip(words.strip(), max(room, 0)), "")]
+        return [(clip(words.strip(), room), "")] if room > 0 else []
     full = round(share * length)
     return [(glyphs.full * full, "cyan"), (glyphs.rest * (length - full), "dim"), (words, "")]
 

@@ -53,7 +53,8 @@ def figures(values: Mapping[str, float | str], room: int = 1000, width: int = 15
         longer = f"{line}{name} {number(value)}"
         if cells(longer) > room:
             break
-        line = pad(longer, (cells(line) // (width + 2) + 1) * (width + 2) - 2) + "  "
+        column = (cells(longer) + 1) // (width + 2) + 1
+        line = pad(longer, column * (width + 2) - 2) + "  "
     return line.rstrip()
 
 
@@ -83,7 +84,7 @@ def clip(text: str, width: int) -> str:
         return text
     while text and cells(text) > width - 1:
         text = text[:-1]
-    return text + "…"
+    return text + "…" if width > 0 else ""
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
