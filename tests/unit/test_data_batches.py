@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.data.batches import CHUNK_BATCHES, BatchPlan, shard
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.unit
 lengths = st.lists(st.integers(1, 128), max_size=400).map(lambda values: np.array(values, np.int32))
 
 
+@settings(deadline=None)
 @given(lengths, st.integers(1, 40), st.integers(0, 2**31 - 1), st.integers(0, 5))
 def test_an_epoch_holds_every_position_once_and_only_the_last_batch_is_short(sizes, batch_size, seed, epoch):
     plan = BatchPlan(sizes, batch_size, seed)
@@ -26,6 +27,7 @@ def test_an_epoch_holds_every_position_once_and_only_the_last_batch_is_short(siz
     assert sorted(np.concatenate([np.empty(0, np.int64), *batches])) == list(range(len(sizes)))
 
 
+@settings(deadline=None)
 @given(lengths, st.integers(1, 40), st.integers(0, 2**31 - 1), st.integers(0, 5))
 def test_an_epoch_is_a_function_of_its_arguments(sizes, batch_size, seed, epoch):
     once, again = (BatchPlan(sizes.copy(), batch_size, seed).epoch(epoch) for _ in range(2))
@@ -67,6 +69,7 @@ def test_impossible_plans_are_refused(sizes, batch_size):
         BatchPlan(sizes, batch_size, 0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 4), st.data())
 def test_shards_cover_a_batch_once_in_order_with_equal_counts(workers, micro_batch, accumulation, data):
     batch_size = workers * micro_batch * accumulation

@@ -93,6 +93,9 @@ def test_many_rows_keep_their_text_over_several_record_batches(tmp_path):
         row["text"] == f"text number {row['row'] - 1}" for row in found.select(["text", "row"]).to_pylist()
     )
     assert sorted(found["row"].to_pylist()) == list(range(1, 9001))
+    digests = found["digest"].to_pylist()
+    assert digests == sorted(digests)
+    assert rows.counts["s"] == {"test": 900, "validation": 900, "train": 7200}
 
 
 def test_labelled_unlabelled_and_half_labelled_sources_mix(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.data.splits import SPLITS, SplitPlan, assign, text_groups
@@ -89,18 +89,28 @@ def test_a_divided_source_whose_rows_are_all_held_out_elsewhere_is_refused():
         assign([np.arange(3), np.arange(3)], plans)
 
 
-sources = st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=60), min_size=1, max_size=4)
-share = st.one_of(st.integers(0, 15), st.floats(0, 0.6))
+@pytest.mark.parametrize(
+    ("wanted", "taken"), [(0, []), (1, [1]), (2, [0, 0]), (3, [0, 0, 1]), (4, [0, 0, 1, 3])]
+)
+def test_a_text_whose_copies_do_not_all_fit_is_passed_over(wanted, taken):
+    groups = np.array([2, 0, 3, 0, 2, 1, 4])
+    result = assign([groups], [SplitPlan("s", wanted, 0)])[0]
+    assert sorted(groups[result.codes == TEST].tolist()) == taken
 
 
+sources = st.lists(st.lists(st.integers(0, 80), min_size=20, max_size=60), min_size=1, max_size=4)
+share = st.one_of(st.integers(0, 6), st.floats(0, 0.3))
+
+
+@settings(deadline=None, max_examples=60)
 @given(sources, st.lists(st.tuples(share, share), min_size=4, max_size=4), st.randoms())
 def test_no_text_is_in_two_splits_and_every_row_is_accounted_for(rows, shares, random):
     groups = [np.array(group, np.int64) for group in rows]
     plans = [SplitPlan(str(i), *shares[i]) for i in range(len(groups))]
     try:
         results = assign(groups, plans)
-    except DataError:
-        assume(False)
+    except DataError:  # nearly all rows are copies of a few texts
+        return
     home: dict[int, int] = {}
     for group, plan, result in zip(groups, plans, results, strict=True):
         for text, code in zip(group.tolist(), result.codes.tolist(), strict=True):

