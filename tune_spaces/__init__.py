@@ -1,0 +1,1 @@
+"""Search spaces and the searches over them."""
