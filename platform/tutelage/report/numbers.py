@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 DASH = "\u2013"
 MINUS = "\u2212"
 _THIN = "\u202f"
+_TIMES_TEN = "\u2009\u00d7\u200910"
+_RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 _MINUTE = 60
 _HOUR = 3600
 
@@ -25,17 +30,27 @@ def fixed(value: float | None, digits: int = 1) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with that many significant digits, never in powers of ten between 0.001 and a million."""
+    """A number with that many significant digits; whole digits are never dropped.
+
+    Below 0.001 and from a million on it is a power of ten: 0.00001 is `1 × 10⁻⁵`.
+    """
     if value is None:
         return DASH
     if value == 0:
         return "0"
     if not 1e-3 <= abs(value) < 1e6:
-        return signless(f"{value:.{max(digits - 1, 0)}e}".replace("e-0", "e-").replace("e+0", "e"))
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    leading = len(f"{abs(value):.6f}".split(".")[1]) - len(f"{abs(value):.6f}".split(".")[1].lstrip("0"))
-    decimals = max(digits - whole, 0) if whole else digits + leading
+        mantissa, _, exponent = f"{value:.{max(digits - 1, 0)}e}".partition("e")
+        short = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return signless(short) + _TIMES_TEN + str(int(exponent)).translate(_RAISED)
+    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
     return signless(f"{value:,.{decimals}f}")
+
+
+def column(values: Sequence[float | None], digits: int = 2) -> list[str]:
+    """Numbers of one column with common decimals: the smallest one that is not 0 keeps `digits` digits."""
+    sizes = [abs(value) for value in values if value]
+    decimals = max(digits - 1 - math.floor(math.log10(min(sizes))), 0) if sizes else 0
+    return [fixed(value, min(decimals, 6)) for value in values]
 
 
 def count(value: int | None) -> str:
@@ -54,10 +69,10 @@ def millions(value: float | None) -> str:
 
 
 def duration(value: float | None) -> str:
-    """Seconds as `0.42 s`, `48.2 s`, `5 min 12 s` or `1 h 02 min`."""
+    """Seconds as `0.42 s`, `6.2 s`, `5 min 12 s` or `1 h 02 min`."""
     if value is None:
         return DASH
-    if value < 10:
+    if value < 0.95:
         return f"{value:.2f}{_THIN}s"
     if round(value, 1) < _MINUTE:
         return f"{value:.1f}{_THIN}s"

@@ -1,4 +1,4 @@
-"""Accuracy by domain as dots: teachers on the upper lane of each row, all that learned from several below."""
+"""Accuracy by domain as dots in three lanes a row: teachers, what combines them, and the student."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tutelage.report.svg import Canvas, shorten, text_width, ticks
 
 SHAPES = ("circle", "square", "triangle", "down", "star")
 HUES = 8
-_ROW, _TOP, _BOTTOM, _LANE = 46.0, 12.0, 34.0, 8.0
+_ROW, _TOP, _BOTTOM = 54.0, 10.0, 24.0
+_LANES = {"teacher": -14.0, "ensemble": 0.0, "combiner": 0.0, "student": 14.0}
 _MEAN = "mean"
 
 
@@ -24,6 +25,11 @@ class Mark:
     label: str
     shape: str
     css: str
+
+    @property
+    def size(self) -> float:
+        """Half its width in pixels; a ring goes around a disc."""
+        return 7.5 if "ring" in self.css else 5.0
 
 
 def teacher_mark(report: Report, name: str) -> Mark:
@@ -55,9 +61,7 @@ def accuracy_plot(report: Report, width: float, key: str) -> Markup | None:
     values = [v for _, row in shown for name in rows if (v := _value(row, name)) is not None]
     if len(shown) < 2 or len(rows) < 2 or not values:
         return None
-    scale = [
-        t for t in ticks(min(values) * 100, max(values) * 100, 6 if width > 500 else 4) if -1 <= t <= 101
-    ]
+    scale = [t for t in ticks(min(values) * 100, max(values) * 100, 6) if -1 <= t <= 101]
     left = min(max(text_width(shorten(name, 16), 13) for name in rows) + 16, width * 0.3)
     canvas = Canvas(
         width,
@@ -66,18 +70,23 @@ def accuracy_plot(report: Report, width: float, key: str) -> Markup | None:
         title="Accuracy by domain",
         description="; ".join(f"{mark.label} mean {percent(row.mean)} %" for mark, row in shown),
     )
-    span = (width - left - 14) / ((scale[-1] - scale[0]) or 1)
+    span = (width - left - 18) / ((scale[-1] - scale[0]) or 1)
     _frame(canvas, rows, scale, left, span)
     for index, name in enumerate(rows):
         middle = _TOP + _ROW * (index + 0.5)
+        furthest: dict[float, tuple[float, float, str]] = {}
         for mark, row in shown:
             value = _value(row, name)
             if value is not None:
-                lane = -_LANE if row.kind == "teacher" else _LANE
-                size = 7.5 if "ring" in mark.css else 5.0
-                title = f"{mark.label} on {name}: {percent(value)} %"
+                lane = middle + _LANES[row.kind]
                 x = left + (value * 100 - scale[0]) * span
-                canvas.marker(x, middle + lane, mark.shape, mark.css, title=title, size=size)
+                title = f"{mark.label} on {name}: {percent(value)} %"
+                canvas.marker(x, lane, mark.shape, mark.css, title=title, size=mark.size)
+                end = (x, value, "end student" if row.kind == "student" else "end")
+                furthest[lane] = max(furthest.get(lane, end), end)
+        if index == len(rows) - 1:
+            for lane, (x, value, css) in furthest.items():
+                canvas.text(x + 13, lane + 4, percent(value), css)
     return canvas.markup()
 
 
@@ -90,8 +99,7 @@ def _frame(canvas: Canvas, rows: list[str], scale: list[float], left: float, spa
     for value in scale:
         x = left + (value - scale[0]) * span
         canvas.line(x, _TOP, x, bottom, "grid")
-        canvas.text(x, bottom + 16, f"{value:g}", "tick", anchor="middle")
-    canvas.text(canvas.width - 14, bottom + 31, "accuracy, %", "tick", anchor="end")
+        canvas.text(x, bottom + 16, f"{value:g}\u00a0%", "tick", anchor="middle")
     for index, name in enumerate(rows):
         css = "name strong" if name == _MEAN else "name"
         canvas.text(0, _TOP + _ROW * (index + 0.5) + 4, shorten(name, 16), css)

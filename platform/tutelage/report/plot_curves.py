@@ -1,7 +1,7 @@
 """Loss against step: a smoothed line over the faint raw one, labelled at its end.
 
-Smoothing: exponential mean with weight 2 / (span + 1) on the new value, span = a twentieth of the points,
-divided by the sum of its weights so that the first points are not pulled to zero.
+Smoothing: mean over neighbours with weights that fall linearly to zero at a fortieth of the points on either
+side, so that the line does not lag behind the loss.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tutelage.report.plot_accuracy import teacher_mark
 from tutelage.report.svg import Canvas, shorten, spread, text_width, tick_text, ticks
 
 _MOST_POINTS = 240
+_MOST_SMOOTHED = 960  # smoothing takes time with the square of the points
 _PARTS = 4
 
 Series = list[tuple[float, float | None]]
@@ -46,18 +47,14 @@ class Panel:
 
 
 def smooth(series: Series) -> Series:
-    """The exponential mean of a series; missing values stay missing and do not count."""
-    span = max(3.0, len(series) / 20)
-    new = 2 / (span + 1)
-    total = weight = 0.0
+    """The triangular mean around each point; missing values stay missing and do not count."""
+    reach = max(2, len(series) // 40)
     result: Series = []
-    for step, value in series:
-        if value is None:
-            result.append((step, None))
-            continue
-        total = total * (1 - new) + value * new
-        weight = weight * (1 - new) + new
-        result.append((step, total / weight))
+    for index, (step, value) in enumerate(series):
+        near = range(max(index - reach, 0), min(index + reach + 1, len(series)))
+        weighted = [(reach + 1 - abs(index - n), v) for n in near if (v := series[n][1]) is not None]
+        total = sum(weight for weight, _ in weighted)
+        result.append((step, None if value is None else sum(w * v for w, v in weighted) / total))
     return result
 
 
@@ -76,12 +73,13 @@ def student_plot(curve: Curve, width: float, key: str) -> Markup | None:
     parts = list(dict.fromkeys(name for point in curve.points for name in point.parts))
     if len(parts) > 1:
         series |= {
-            name: [(float(p.step), p.parts.get(name)) for p in curve.points] for name in parts[:_PARTS]
+            name: thin([(float(p.step), p.parts.get(name)) for p in curve.points], _MOST_SMOOTHED)
+            for name in parts[:_PARTS]
         }
     accuracy: Series = [(float(p.step), p.accuracy) for p in curve.points if p.accuracy is not None]
     if not any(value is not None for line in series.values() for _, value in line):
         return None
-    scale = ticks(0.0, _top([v for line in series.values() for _, v in line]), 5)
+    scale = ticks(0.0, _top(list(series.values())), 6)
     right = max(text_width(shorten(name, 16)) for name in series) + 50
     height = 270.0 if width > 500 else 230.0
     extra = 106.0 if accuracy else 0.0
@@ -122,7 +120,7 @@ def teachers_plot(report: Report, width: float, key: str) -> Markup | None:
     columns = min(len(curves), 4 if len(curves) == 4 and width > 500 else 3 if width > 500 else 2)
     rows = -(-len(curves) // columns)
     cell_width, cell_height = width / columns, 158.0 if width > 500 else 138.0
-    scale = tuple(ticks(0.0, _top([p.loss for curve in curves for p in curve.points]), 4))
+    scale = tuple(ticks(0.0, _top([_series(curve) for curve in curves]), 4))
     reach = (float(min(c.points[0].step for c in curves)), float(max(c.points[-1].step for c in curves)))
     canvas = Canvas(
         width,
@@ -146,7 +144,7 @@ def teachers_plot(report: Report, width: float, key: str) -> Markup | None:
 
 
 def _series(curve: Curve) -> Series:
-    return [(float(point.step), point.loss) for point in curve.points]
+    return thin([(float(point.step), point.loss) for point in curve.points], _MOST_SMOOTHED)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -157,10 +155,9 @@ def _last(series: Series) -> float | None:
     return next((value for _, value in reversed(series) if value is not None), None)
 
 
-def _top(values: Sequence[float | None]) -> float:
-    """The height that shows all but the wildest hundredth of the values."""
-    known = sorted(value for value in values if value is not None)
-    return known[min(len(known) - 1, int(len(known) * 0.99))] if known else 1.0
+def _top(lines: Sequence[Series]) -> float:
+    """The height that shows every smoothed line whole; single raw peaks may be cut."""
+    return max((value for line in lines for _, value in smooth(line) if value is not None), default=1.0)
 
 
 def _line(canvas: Canvas, panel: Panel, series: Series, css: str) -> None:

@@ -11,10 +11,12 @@ from markupsafe import Markup
 from tutelage.report.claims import size_kind
 from tutelage.report.figures import LatencyRow, Report
 from tutelage.report.numbers import significant
-from tutelage.report.svg import Canvas, shorten, spread, text_width
+from tutelage.report.svg import Canvas, shorten, text_width
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 26.0, 40.0
 _NEAR = 9.0  # marks closer than this many pixels share one label
+
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -80,28 +82,46 @@ def size_plot(report: Report, width: float, key: str) -> Markup | None:
     for spot in shown:
         title = f"{spot.name}: {significant(spot.ms)} ms, {significant(spot.megabytes)} MB"
         canvas.marker(x_of(spot.ms), y_of(spot.megabytes), "circle", spot.css, title=title, size=5.5)
-    _labels(canvas, [(x_of(s.ms), y_of(s.megabytes), s) for s in shown], height)
+    _labels(canvas, [(x_of(s.ms), y_of(s.megabytes), s) for s in shown])
     return canvas.markup()
 
 
-def _labels(canvas: Canvas, placed: list[tuple[float, float, Spot]], height: float) -> None:
+def _labels(canvas: Canvas, placed: list[tuple[float, float, Spot]]) -> None:
+    """One label for each group of marks on one spot, on the first free side of it."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in placed]
+    for group in _groups(placed):
+        x, y = group[0][:2]
+        label = shorten(", ".join(spot.name for _, _, spot in group), 34)
+        width = text_width(label) * 1.1
+        right, left = max(item[0] for item in group) + 11, min(item[0] for item in group) - 11
+        choices = [
+            (right, y + 4, "start", (right, y - 7, right + width, y + 7)),
+            (left, y + 4, "end", (left - width, y - 7, left, y + 7)),
+            (x, y - 11, "middle", (x - width / 2, y - 22, x + width / 2, y - 8)),
+            (x, y + 21, "middle", (x - width / 2, y + 9, x + width / 2, y + 23)),
+        ]
+        inside = [c for c in choices if c[3][0] >= _LEFT and c[3][2] <= canvas.width] or choices
+        free = [c for c in inside if not any(_overlap(c[3], box) for box in taken)]
+        text_x, text_y, anchor, box = (free or inside)[0]
+        taken.append(box)
+        css = "end student" if "student" in group[0][2].css else "end"
+        canvas.text(text_x, text_y, label, css, anchor=anchor)
+
+
+def _groups(placed: list[tuple[float, float, Spot]]) -> list[list[tuple[float, float, Spot]]]:
     groups: list[list[tuple[float, float, Spot]]] = []
     for item in placed:
-        near = next(
-            (g for g in groups if math.dist(g[0][:2], item[:2]) < _NEAR and g[0][2].css == item[2].css), None
-        )
-        if near:
-            near.append(item)
+        for group in groups:
+            if math.dist(group[0][:2], item[:2]) < _NEAR and group[0][2].css == item[2].css:
+                group.append(item)
+                break
         else:
             groups.append([item])
-    heights = spread([group[0][1] for group in groups], 15, _TOP + 4, height - _BOTTOM - 4)
-    for group, y in zip(groups, heights, strict=True):
-        x = max(item[0] for item in group)
-        label = shorten(", ".join(item[2].name for item in group), 34)
-        fits = x + 11 + text_width(label) < canvas.width
-        css = "end student" if "student" in group[0][2].css else "end"
-        start = x + 11 if fits else min(item[0] for item in group) - 11
-        canvas.text(start, y + 4, label, css, anchor="start" if fits else "end")
+    return groups
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _log_ticks(values: list[float]) -> list[float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tutelage.report.claims import Claims, size_kind
 from tutelage.report.figures import Report
-from tutelage.report.numbers import duration, fixed, megabytes, millions, percent, significant, signless
+from tutelage.report.numbers import duration, fixed, megabytes, millions, percent, significant
 from tutelage.report.plot_size import common_condition
 
 
@@ -26,12 +26,14 @@ def outcome(report: Report, found: Claims) -> str:
         return f"Finished in {duration(report.seconds)}."
     size = _student_parameters(report)
     subject = f"One student{f' of {millions(size)} million parameters' if size else ''}"
-    sentence = f"{subject} answers {percent(found.student.mean)} % of the test texts right"
+    sentence = f"{subject} answers {percent(found.student.mean)}\u00a0% of the test texts right"
     against = []
-    if found.student_over_best_teacher is not None:
-        against.append(f"{_against(found.student_over_best_teacher)} the best single teacher")
-    if found.student_over_uniform is not None:
-        against.append(f"{_against(found.student_over_uniform)} the uniform mean of all teachers")
+    for row, words in (
+        (found.best_teacher, "the best single teacher"),
+        (found.uniform, "the uniform mean of all teachers"),
+    ):
+        if row is not None and row.mean is not None and found.student.mean is not None:
+            against.append(f"{_against(found.student.mean, row.mean)} {words}")
     if not against:
         return sentence + "."
     return f"{sentence}: {' and '.join(against)}."
@@ -41,14 +43,13 @@ def recovered(found: Claims) -> list[str]:
     """One sentence for each domain where the uniform mean loses to a specialist."""
     sentences = []
     for gap in found.gaps:
-        lost = fixed(gap.gap * 100)
-        text = f"On {gap.slice} the uniform mean stands {lost} points below the specialist {gap.specialist}"
+        lost, best = fixed(gap.gap * 100), f"the best teacher there ({gap.specialist})"
+        text = f"On {gap.slice} the uniform mean stands {lost}\u00a0points below {best}"
         if gap.combiner_won_back is None:
             sentences.append(text + ".")
         elif gap.combiner_won_back < 0:
-            sentences.append(
-                f"{text}; the combiner loses another {fixed(-gap.combiner_won_back * gap.gap * 100)}."
-            )
+            more = fixed(-gap.combiner_won_back * gap.gap * 100)
+            sentences.append(f"{text}; the combiner loses {more}\u00a0points more.")
         elif gap.combiner_won_back >= 1:
             sentences.append(f"{text}; the combiner wins all of it back.")
         else:
@@ -58,47 +59,60 @@ def recovered(found: Claims) -> list[str]:
 
 def tiles(report: Report, found: Claims) -> list[Tile]:
     """Accuracy, size, latency and time; those without a figure are left out."""
-    result = []
-    if found.student:
-        notes = [
-            f"{label} {percent(row.mean)} %"
-            for label, row in (("best teacher", found.best_teacher), ("uniform mean", found.uniform))
-            if row
-        ]
-        result.append(Tile("Mean accuracy of the student", percent(found.student.mean), "%", tuple(notes)))
-    if found.size_ratio and found.teacher_bytes and found.student_bytes:
-        note = f"{megabytes(found.student_bytes)} MB instead of {megabytes(found.teacher_bytes)} MB"
-        result.append(Tile("Smaller than its teachers together", fixed(found.size_ratio), "\u00d7", (note,)))
-    latency = _latency(report)
-    if latency:
-        result.append(latency)
-    stages = f"{len(report.stages)} stages" if report.stages else ""
-    value, _, unit = duration(report.seconds).partition("\u202f")
-    where = f"on {report.machine.cores} CPU cores" if report.machine.cores else ""
-    notes = [" ".join(text for text in (stages, where) if text)] if stages or where else []
-    result.append(Tile("Total time", value, unit, tuple(notes)))
-    return result
+    size = _size(report, found)
+    return [tile for tile in (_accuracy(report, found), size, _latency(report), _time(report)) if tile]
+
+
+def _accuracy(report: Report, found: Claims) -> Tile | None:
+    if found.student is None:
+        return None
+    rows = [("best teacher", found.best_teacher), ("uniform mean", found.uniform)]
+    rows += [("as int8", row) for row in report.accuracy if row.kind == "student" and row.runtime == "int8"]
+    notes = tuple(f"{label} {percent(row.mean)} %" for label, row in rows if row and row is not found.student)
+    return Tile("Mean accuracy of the student", percent(found.student.mean), "%", notes)
+
+
+def _size(report: Report, found: Claims) -> Tile | None:
+    if not (found.size_ratio and found.teacher_bytes and found.student_bytes):
+        return None
+    name = next(row.name for row in report.sizes if row.bytes == found.student_bytes)
+    teachers = sum(size_kind(row, report) == "teacher" for row in report.sizes)
+    notes = (
+        f"{name} {megabytes(found.student_bytes)} MB",
+        f"{teachers} teachers {megabytes(found.teacher_bytes)} MB",
+    )
+    return Tile("Smaller than its teachers together", fixed(found.size_ratio), "\u00d7", notes)
 
 
 def _latency(report: Report) -> Tile | None:
     condition = common_condition(report.latency)
-    rows = [r for r in report.latency if (r.batch, r.tokens) == condition and r.p50_ms]
     kinds = {row.name: size_kind(row, report) for row in report.sizes}
-    student = min((r.p50_ms for r in rows if kinds.get(r.name) == "student" and r.p50_ms), default=None)
-    teacher = min((r.p50_ms for r in rows if kinds.get(r.name) == "teacher" and r.p50_ms), default=None)
-    notes = [f"a teacher takes {significant(teacher)} ms"] if student and teacher else []
-    if report.endpoint and report.endpoint.p50_ms is not None:
-        notes.insert(0, f"over HTTP {significant(report.endpoint.p50_ms)} ms")
-    if student is not None and condition:
-        return Tile(
-            "Median latency of one text" if condition[0] == 1 else f"Median latency, batch {condition[0]}",
-            significant(student),
-            "ms",
-            tuple(notes),
-        )
-    if report.endpoint and report.endpoint.p50_ms is not None:
-        return Tile("Median latency over HTTP", significant(report.endpoint.p50_ms), "ms")
-    return None
+    times = [
+        (row.p50_ms, row.name)
+        for row in report.latency
+        if (row.batch, row.tokens) == condition and row.p50_ms
+    ]
+    student = min((time for time in times if kinds.get(time[1]) == "student"), default=None)
+    teacher = min((time for time in times if kinds.get(time[1]) == "teacher"), default=None)
+    http = report.endpoint.p50_ms if report.endpoint else None
+    over_http = (f"over HTTP {significant(http, 2)} ms",) if http is not None else ()
+    if student is None or condition is None:
+        return Tile("Median latency over HTTP", significant(http, 2), "ms") if http is not None else None
+    label = "Median latency of one text" if condition[0] == 1 else f"Median latency of {condition[0]} texts"
+    notes = (student[1], *((f"a teacher {significant(teacher[0], 2)} ms",) if teacher else ()), *over_http)
+    return Tile(label, significant(student[0], 2), "ms", notes)
+
+
+def _time(report: Report) -> Tile:
+    whole = round(report.seconds)
+    value, unit = duration(report.seconds).rsplit("\u202f", 1)
+    if 60 <= whole < 3600:
+        value, unit = f"{whole // 60}:{whole % 60:02d}", "min"
+    elif whole >= 3600:
+        value, unit = f"{whole // 3600}:{whole % 3600 // 60:02d}", "h"
+    machine = f"on {report.machine.cores} CPU cores" if report.machine.cores else ""
+    stages = f"{len(report.stages)} stages" if report.stages else ""
+    return Tile("Total time", value, unit, tuple(note for note in (stages, machine) if note))
 
 
 def _student_parameters(report: Report) -> int | None:
@@ -106,8 +120,9 @@ def _student_parameters(report: Report) -> int | None:
     return rows[0] if rows else None
 
 
-def _against(difference: float) -> str:
-    text = signless(fixed(abs(difference) * 100))
-    if text == "0.0":
+def _against(one: float, other: float) -> str:
+    """The difference of the two numbers as they are printed, so that a reader who subtracts agrees."""
+    difference = round(round(one * 100, 1) - round(other * 100, 1), 1)
+    if not difference:
         return "as many as"
-    return f"{text} points {'more' if difference > 0 else 'fewer'} than"
+    return f"{fixed(abs(difference))}\u00a0points {'more' if difference > 0 else 'fewer'} than"

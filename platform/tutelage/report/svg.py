@@ -104,9 +104,9 @@ class Canvas:
         """The whole drawing as one inline element."""
         size = f"{coordinate(self.width)} {coordinate(self.height)}"
         head = Markup(
-            '<svg viewBox="0 0 {0}" role="img" aria-labelledby="{1}-t {1}-d" style="max-width:{4}px">'
+            '<svg viewBox="0 0 {0}" role="img" aria-labelledby="{1}-t {1}-d">'
             '<title id="{1}-t">{2}</title><desc id="{1}-d">{3}</desc>'
-        ).format(size, self._key, self._title, self._description, coordinate(self.width * 1.25))
+        ).format(size, self._key, self._title, self._description)
         return head + Markup("\n").join(self._parts) + Markup("</svg>")
 
     def icon(self) -> Markup:
