@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import site
 import sys
@@ -121,6 +122,25 @@ def ray_reads_environment(*, loopback: bool) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = switch
+
+
+@contextmanager
+def raylet_messages_logged() -> Iterator[None]:
+    """Send what Ray prints of raylet's events to the logger `ray.raylet`; `log_to_driver` leaves them on.
+
+    Among them is one for each orderly end of Serve that reads like a failure.
+    """
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], *_: object, **__: object) -> None:
+        logging.getLogger("ray.raylet").warning("%s", "\n".join(data.get("lines", ())))
+
+    module: Any = worker
+    before, module.print_to_stdstream = module.print_to_stdstream, log
+    try:
+        yield
+    finally:
+        module.print_to_stdstream = before
 
 
 def own_processes() -> list[psutil.Process]:

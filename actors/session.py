@@ -20,6 +20,7 @@ from actors.ray_setup import (
     environment,
     has_token,
     own_processes,
+    raylet_messages_logged,
     ray_reads_environment,
     wanted_env,
 )
@@ -95,6 +96,7 @@ def starting(
     local = address is None
     with ExitStack() as stack:
         stack.enter_context(environment(wanted_env(os.environ, local=local, user_home=Path.home())))
+        stack.enter_context(raylet_messages_logged())
         stack.enter_context(_term_interrupts())
         if address is None:
             stack.enter_context(ray_reads_environment(loopback=True))
@@ -240,7 +242,8 @@ def find_cluster(address: str) -> Target:
     if host not in ("127.0.0.1", "localhost"):
         return Target(address, loopback=False)
     try:
-        _knock(services.get_node_ip_address(), int(port))
+        outer: Any = services.get_node_ip_address  # Ray leaves it unannotated
+        _knock(outer(), int(port))
     except OSError:
         return Target(address, loopback=True)
     return Target(address, loopback=False)

@@ -1,0 +1,65 @@
+"""One endpoint: replicas that answer for one version, each with its own queue of batches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+from serve_apps.app import build_app
+from serve_apps.predictor import Predictor
+from serve_apps.schemas import Prediction, VersionRef
+from tutelage.config.runtime import ServeConfig
+
+
+class Replica:
+    """Loads the version, then answers. A version that cannot be loaded is never routed to."""
+
+    def __init__(self, folder: str, version: VersionRef, config: ServeConfig) -> None:
+        # Its pool would take every core of the machine, whatever this replica was given.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        self._predictor = Predictor(Path(folder), config.variant, config.threads)
+        self._version = version
+        self._config = config
+        self._answer = serve.batch(
+            max_batch_size=config.max_batch, batch_wait_timeout_s=config.batch_wait_ms / 1000
+        )(self._answer_together)
+
+    async def _answer_together(self, requests: list[list[str]]) -> list[list[Prediction]]:
+        """One forward pass for the texts of several requests, in a thread: the event loop stays free."""
+        texts = [text for request in requests for text in request]
+        predictions = iter(await asyncio.to_thread(self._predictor.predict, texts))
+        return [[next(predictions) for _ in request] for request in requests]
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Called by Serve after the constructor."""
+        spec = self._predictor.spec
+        return build_app(
+            self._answer,
+            self._version,
+            labels=spec.labels,
+            max_tokens=spec.max_tokens,
+            config=self._config,
+        )
+
+
+def application(folder: Path, version: VersionRef, config: ServeConfig) -> Any:
+    """The Serve application of one version; the folder must be readable on every node with a replica."""
+    deployment = serve.deployment(
+        name=version.name,
+        num_replicas=config.replicas,
+        ray_actor_options={"num_cpus": config.cpus_per_replica},
+        # The app itself refuses with 503 beyond max_queued; Serve must let it see the request.
+        max_ongoing_requests=2 * (config.max_queued + config.max_batch),
+        # A new replica starts before an old one stops: requests never wait for a start.
+        max_surge_percent=100,
+        graceful_shutdown_wait_loop_s=0.2,
+        graceful_shutdown_timeout_s=20,
+        # A version that does not load will not load the third time either.
+        max_constructor_retry_count=1,
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )(serve.ingress()(Replica))
+    return deployment.bind(str(folder), version, config)
