@@ -170,6 +170,16 @@ def test_the_best_of_each_column_is_marked():
     assert cells[1][1].text == "–"
 
 
+def test_equal_print_is_equal_rank():
+    """Two numbers that print the same are both best, since the reader cannot tell them apart."""
+    rows = [
+        AccuracyRow(model=name, kind="teacher", by_slice={"x": v})
+        for name, v in (("a", 0.848), ("b", 0.8478))
+    ]
+    report = Report(title="t", command="c", created="d", seconds=1, accuracy=rows)
+    assert [cells[0].best for _, cells in accuracy_cells(report)] == [True, True]
+
+
 def test_bars_follow_each_other_and_fill_the_time():
     """The stages stand one after another; what is between them is a last bar."""
     found = bars(sample())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.report_sample import sample
+from tutelage.cli.main import LOOK, Verb, main
 from tutelage.cli.report import find_report, report
 from tutelage.errors import ConfigError, StoreError
 from tutelage.report import write
@@ -131,3 +133,17 @@ def test_open_shows_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path / "home"))
     report(SimpleNamespace(obj=Answers()), str(tmp_path), show=True)  # type: ignore[arg-type]
     assert seen == [(tmp_path / "report.html").as_uri()]
+
+
+def test_through_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Figures on stdout and code 0; an unknown run is code 2 and nothing on stdout."""
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
+    runs_with_reports(tmp_path, "run")
+    verbs = (Verb("report", "tutelage.cli.report:report", "Render a report again", LOOK),)
+    out, err = io.StringIO(), io.StringIO()
+    assert main(["report", "run", "--json"], stdout=out, stderr=err, verbs=verbs) == 0
+    assert json.loads(out.getvalue()) == json.loads(to_json(sample()))
+    out, err = io.StringIO(), io.StringIO()
+    assert main(["report", "nun"], stdout=out, stderr=err, verbs=verbs) == 2
+    assert out.getvalue() == ""
+    assert "newest runs with one: run" in err.getvalue()

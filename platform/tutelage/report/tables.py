@@ -54,7 +54,7 @@ def _column(values: list[float | None]) -> list[Cell]:
     result = []
     for value in values:
         share = 0.0 if value is None or high <= low else (round(value, 4) - low) / (high - low)
-        best = value is not None and round(value, 4) == high
+        best = value is not None and percent(value) == percent(high)
         result.append(Cell(percent(value), min(int(share * _TINTS), _TINTS - 1), best))
     return result
 
