@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from actors.board import RayBoard
-from actors.evaluate import Judgement, judge_teachers
+from actors.evaluate import Asked, Judgement, judge_teachers, measure_teachers
 from actors.finetune import Finetuned
 from actors.fleet import Fleet, threads_of
-from actors.student import fit
+from actors.student import fit_all
 from actors.teacher import TeacherSpec
 from actors.training import Training
 from actors.workspace import Workspace, distill_run, finished, forget, tokenizer_of
 from tutelage.config.models import TeacherConfig
+from tutelage.config.objectives import Validated
+from tutelage.errors import TrainError
 from tutelage.files import atomic_write
 from tutelage.models.describe import describe, teacher_label_order
 from tutelage.models.fingerprint import fingerprint
 from tutelage.progress import Progress, Stage
 
 LOAD_DEADLINE_S = 300.0
+JUDGEMENT = "judgement.json"
 
 
 @dataclass(frozen=True)
@@ -53,28 +56,56 @@ def distill(
     run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
     if fresh:
         forget(space, run)
-    folder = space.runs / run
-    result, judged = finished(space, run), folder / "judgement.json"
-    if result is not None and judged.exists():
-        judgement = Judgement.from_json(json.loads(judged.read_text()))
-        return Distilled(run, folder / "model", result, specs, judgement, reused=True)
+    known = _known(space, run, specs)
+    if known:
+        return known
+    folder, result = space.runs / run, finished(space, run)
     by_name = {teacher.name: teacher for teacher in space.job.teachers}
     fleet = Fleet([(spec, by_name[spec.name]) for spec in specs])
     try:
+        asked = Asked(space, specs, fleet.replicas, signal_folders(space, specs))
+        measured: dict[str, dict[str, float]] = {}
+        if isinstance(space.job.combiner, Validated):
+            with ui.stage("measure") as stage:
+                fleet.ready(LOAD_DEADLINE_S)
+                measured = measure_teachers(asked, stage)
         if result is None:
             with ui.stage("distill") as stage:
-                result = _train(space, specs, fleet, run, storage, stage)
+                result = _train(student_training(space, specs, run, storage, measured), fleet, stage)
         with ui.stage("judge") as stage:
             fleet.ready(LOAD_DEADLINE_S)
-            judgement = judge_teachers(space, specs, fleet.replicas, signal_folders(space, specs), stage)
+            judgement = judge_teachers(asked, measured, stage)
     finally:
         fleet.stop()
-    with atomic_write(judged) as file:
+    with atomic_write(folder / JUDGEMENT) as file:
         json.dump(judgement.to_json(), file)
     return Distilled(run, folder / "model", result, specs, judgement, reused=False)
 
 
-def student_training(space: Workspace, specs: list[TeacherSpec], run: str, storage: str) -> Training:
+def find_student(space: Workspace, finetuned: dict[str, Finetuned]) -> Distilled:
+    """The student of a run that is done. Raises TrainError when it is not."""
+    specs = teacher_specs(space, finetuned)
+    run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
+    known = _known(space, run, specs)
+    if known is None:
+        raise TrainError(
+            f"run {run}: the student of {space.job.name} is not distilled yet",
+            fix="run `tutelage distill` with the same job and overrides first",
+        )
+    return known
+
+
+def _known(space: Workspace, run: str, specs: list[TeacherSpec]) -> Distilled | None:
+    result, judged = finished(space, run), space.runs / run / JUDGEMENT
+    if result is None or not judged.exists():
+        return None
+    judgement = Judgement.from_json(json.loads(judged.read_text()))
+    return Distilled(run, space.runs / run / "model", result, specs, judgement, reused=True)
+
+
+def student_training(
+    space: Workspace, specs: list[TeacherSpec], run: str, storage: str, measured: dict[str, dict[str, float]]
+) -> Training:
     """The training of the student."""
     job = space.job
     tokenizer = tokenizer_of(job.student.tokenizer, space.student, space.home)
@@ -94,6 +125,7 @@ def student_training(space: Workspace, specs: list[TeacherSpec], run: str, stora
         slices=None,
         seed=job.seed,
         stores=signal_folders(space, specs),
+        measured=measured,
         storage=f"{storage}/runs",
         output=str(space.runs / run / "model"),
     )
@@ -104,18 +136,18 @@ def signal_folders(space: Workspace, specs: list[TeacherSpec]) -> dict[str, str]
     return {spec.name: str(space.home / "signals" / spec.fingerprint / "dense") for spec in specs}
 
 
-def _train(
-    space: Workspace, specs: list[TeacherSpec], fleet: Fleet, run: str, storage: str, stage: Stage
-) -> dict[str, Any]:
-    training = student_training(space, specs, run, storage)
+def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
+    run = training.run
     board = RayBoard.start()
     try:
         with board.watch(lambda posts: _show(stage, posts.get(run))):
-            result = fit(training, fleet.replicas, board)
+            result = fit_all({run: training}, fleet.replicas, board)[run]
     finally:
         board.stop()
     calls = ", ".join(f"{name} {int(counted['calls'])}" for name, counted in result["teachers"].items())
-    stage.note(f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}; teacher calls: {calls}")
+    stage.note(
+        f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}; teacher calls: {calls}"
+    )
     return result
 
 

@@ -26,7 +26,9 @@ _TAG = "engine"
 class Engine:
     """A model under DeepSpeed ZeRO 0 to 3 in fp32, bf16 or fp16; the process group exists already."""
 
-    def __init__(self, model: Any, train: TrainConfig, precision: Type, world_size: int, *, universal: bool = False) -> None:
+    def __init__(
+        self, model: Any, train: TrainConfig, precision: Type, world_size: int, *, universal: bool = False
+    ) -> None:
         deepspeed = _import_deepspeed()
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay)
@@ -88,7 +90,9 @@ class Engine:
             raise TrainError(f"{folder}: holds no engine state", fix="start the run again with --fresh")
 
 
-def engine_config(train: TrainConfig, precision: Type, world_size: int, *, universal: bool = False) -> dict[str, Any]:
+def engine_config(
+    train: TrainConfig, precision: Type, world_size: int, *, universal: bool = False
+) -> dict[str, Any]:
     """The DeepSpeed config of a training section."""
     return {
         "train_batch_size": train.batch_size,
@@ -114,9 +118,18 @@ def to_universal(folder: Path) -> Path:
     """Convert saved state so that another number of workers can load it; returns the new folder."""
     target = folder.parent / f"{folder.name}-universal"
     command = [
-        sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal",
-        "--input_folder", str(folder / _TAG), "--output_folder", str(target / _TAG),
-        "--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1",
+        sys.executable,
+        "-m",
+        "deepspeed.checkpoint.ds_to_universal",
+        "--input_folder",
+        str(folder / _TAG),
+        "--output_folder",
+        str(target / _TAG),
+        "--inject_missing_state",
+        "--num_extract_workers",
+        "1",
+        "--num_merge_workers",
+        "1",
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:

@@ -5,6 +5,8 @@ Shapes: N examples, C classes, K teachers, B batch, T tokens.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,11 @@ from actors.replica import LocalReplica, Replica
 from actors.stream import SignalStream, TeacherChannel
 from actors.teacher import Teacher, TeacherSpec
 from actors.workspace import Workspace, tokenizer_of
-from tutelage.config.objectives import Combiner, Uniform
+from tutelage.config.objectives import Uniform
 from tutelage.data.examples import Batch, Examples
+from tutelage.errors import DataError
+from tutelage.export.session import OnnxClassifier
+from tutelage.export.student import Probe
 from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.objectives import build_combiner, mixture
 from tutelage.progress import Stage
@@ -26,6 +31,8 @@ from tutelage.signals.exchange import Logits
 from tutelage.signals.store import ArrowStore, MemoryStore
 
 BATCH = 32
+PROBE_EXAMPLES = 1000
+"""Validation rows on which exports are compared with torch."""
 PARITY_EXAMPLES = 64
 PARITY_TOLERANCE = 1e-4
 """Largest logit difference between a streamed and a local teacher that counts as the same in fp32."""
@@ -68,37 +75,77 @@ class Judgement:
         return cls(**{**kept, "teachers": scores, "uniform": uniform, "combined": combined})
 
 
-def judge_teachers(
-    space: Workspace,
-    specs: list[TeacherSpec],
-    replicas: dict[str, list[Replica]],
-    stores: dict[str, str],
-    stage: Stage,
-) -> Judgement:
+@dataclass(frozen=True)
+class Asked:
+    """The teachers of a job, to be asked through the stream."""
+
+    space: Workspace
+    specs: list[TeacherSpec]
+    replicas: dict[str, list[Replica]]
+    stores: dict[str, str]
+
+    @property
+    def names(self) -> list[str]:
+        """Teachers in the order of the job."""
+        return [spec.name for spec in self.specs]
+
+    def channels(self) -> list[TeacherChannel]:
+        """Fresh channels to all replicas."""
+        job = self.space.job
+        classes = len(job.task.labels)
+        return [TeacherChannel(name, self.replicas[name], classes, job.stream) for name in self.names]
+
+    def logits(self, examples: Examples, rows: Rows, stage: Stage) -> Logits:
+        """Logits [K, N, C] of the rows; what the signal store has is not asked again."""
+        stores = {name: ArrowStore(Path(folder)) for name, folder in self.stores.items()}
+        stream = SignalStream(self.channels(), dict(stores), self.space.job.stream)
+        collected_KNC = _collect(stream, examples, rows, stage)
+        stream.flush()
+        return collected_KNC
+
+
+def measure_teachers(asked: Asked, stage: Stage) -> dict[str, dict[str, float]]:
+    """Mean negative log-likelihood of the labelled validation rows: slice -> teacher -> nats.
+
+    Raises DataError when no validation row has a label.
+    """
+    examples = student_examples(asked.space)
+    rows = labelled_rows(examples, "validation")
+    if not len(rows):
+        raise DataError(
+            "combiner 'validated' goes by labelled validation rows, and there are none",
+            fix="label some rows, or use combiner.type=uniform",
+        )
+    log_KNC = torch.log_softmax(torch.from_numpy(asked.logits(examples, rows, stage)), dim=-1).numpy()
+    nll_KN = -log_KNC[:, np.arange(len(rows)), examples.labels(rows)]
+    slices = np.array(examples.slices(rows))
+    return {
+        str(part): {name: float(nll_KN[k, slices == part].mean()) for k, name in enumerate(asked.names)}
+        for part in sorted(set(slices))
+    }
+
+
+def judge_teachers(asked: Asked, measured: dict[str, dict[str, float]], stage: Stage) -> Judgement:
     """Score the labelled test rows by the stream, and compare a few with a teacher in this process."""
+    space, names = asked.space, asked.names
     examples = student_examples(space)
     rows = labelled_rows(examples, "test")
-    if not specs:
+    if not names:
         return Judgement({}, None, None, {}, None, 1.0, 0)
-    classes = len(space.job.task.labels)
-    channels = [TeacherChannel(spec.name, replicas[spec.name], classes, space.job.stream) for spec in specs]
-    stream = SignalStream(
-        channels, {name: ArrowStore(Path(folder)) for name, folder in stores.items()}, space.job.stream
-    )
-    logits_KNC = _collect(stream, examples, rows, stage)
-    stream.flush()
+    logits_KNC = asked.logits(examples, rows, stage)
     probe = rows[np.argsort(examples.lengths(rows), kind="stable")][:PARITY_EXAMPLES]
-    parity, same = _parity(space, specs, channels, examples, probe)
-    slices, labels = np.array(examples.slices(rows)), examples.labels(rows)
-    teachers = {spec.name: score(logits_KNC[k], labels, slices) for k, spec in enumerate(specs)}
-    names = [spec.name for spec in specs]
-    weights_KN = build_combiner(space.job.combiner, names).weights(torch.from_numpy(logits_KNC)).numpy()
+    parity, same = _parity(asked, examples, probe)
+    labels, slices = examples.labels(rows), np.array(examples.slices(rows))
+    teachers_KNC = torch.from_numpy(logits_KNC)
+    rule = build_combiner(space.job.combiner, names, measured)
+    weights_KN = rule.weights(teachers_KNC, slices.tolist())
+    uniform_KN = build_combiner(Uniform(), names).weights(teachers_KNC, slices.tolist())
     return Judgement(
-        teachers=teachers,
-        uniform=score(_mixed(Uniform(), names, logits_KNC), labels, slices),
-        combined=score(_mixed(space.job.combiner, names, logits_KNC), labels, slices),
+        teachers={name: score(logits_KNC[k], labels, slices) for k, name in enumerate(names)},
+        uniform=score(mixture(teachers_KNC, uniform_KN).numpy(), labels, slices),
+        combined=score(mixture(teachers_KNC, weights_KN).numpy(), labels, slices),
         weights={
-            part: {name: float(weights_KN[k, slices == part].mean()) for k, name in enumerate(names)}
+            str(part): {name: float(weights_KN[k, slices == part].mean()) for k, name in enumerate(names)}
             for part in sorted(set(slices))
         },
         parity=parity,
@@ -109,7 +156,9 @@ def judge_teachers(
 
 def student_examples(space: Workspace) -> Examples:
     """The job's rows, tokenised for the student."""
-    return Examples.open(space.tokens_of(tokenizer_of(space.job.student.tokenizer, space.student, space.home)))
+    return Examples.open(
+        space.tokens_of(tokenizer_of(space.job.student.tokenizer, space.student, space.home))
+    )
 
 
 def labelled_rows(examples: Examples, split: str) -> Rows:
@@ -126,17 +175,55 @@ def batches_of(examples: Examples, rows: Rows, pad_id: int) -> list[tuple[Rows, 
     return [(place, examples.batch(rows[place], np.ones(len(place), bool), pad_id)) for place in places]
 
 
-def predict(folder: Path, labels: list[str], batches: list[tuple[Rows, Batch]], threads: int) -> Logits:
-    """Logits [N, C] of a torch model folder."""
-    torch.set_num_threads(threads)
+@dataclass(frozen=True)
+class StudentJudge:
+    """The student on the labelled test rows, and what its ONNX files are checked on."""
+
+    torch: Scores
+    probe: Probe
+    _batches: list[tuple[Rows, Batch]]
+    _labels: NDArray[np.int32]
+    _slices: NDArray[np.str_]
+
+    def onnx(self, path: Path) -> Scores:
+        """The same test rows through an ONNX file."""
+        session = OnnxClassifier(path, threads=torch.get_num_threads())
+        logits_NC = _in_order(
+            self._batches, lambda batch: session.logits(batch.input_ids_BT, batch.attention_mask_BT)
+        )
+        return score(logits_NC, self._labels, self._slices)
+
+
+def judge_student(space: Workspace, folder: Path) -> StudentJudge:
+    """Score a torch student on the test rows, and on the validation rows that exports must agree on."""
+    labels = space.job.task.labels
+    torch.set_num_threads(os.cpu_count() or 1)
     model = load_classifier(folder, labels)
-    count = sum(len(places) for places, _ in batches)
-    logits_NC = np.empty((count, len(labels)), np.float32)
-    with torch.inference_mode():
-        for places, batch in batches:
-            tokens = torch.from_numpy(batch.input_ids_BT), torch.from_numpy(batch.attention_mask_BT)
-            logits_NC[places] = model(input_ids=tokens[0], attention_mask=tokens[1]).logits.numpy()
-    return logits_NC
+    pad_id = load_tokenizer(folder).pad_token_id or 0
+    examples = student_examples(space)
+    test, validation = labelled_rows(examples, "test"), examples.select("validation").rows
+
+    def logits(batch: Batch) -> Logits:
+        tokens = torch.from_numpy(batch.input_ids_BT), torch.from_numpy(batch.attention_mask_BT)
+        with torch.inference_mode():
+            found: Logits = model(input_ids=tokens[0], attention_mask=tokens[1]).logits.numpy()
+        return found
+
+    batches = batches_of(examples, test, pad_id)
+    truth, slices = examples.labels(test), np.array(examples.slices(test))
+    checked = [batch for _, batch in batches_of(examples, validation[:PROBE_EXAMPLES], pad_id)]
+    return StudentJudge(
+        torch=score(_in_order(batches, logits), truth, slices),
+        probe=Probe(
+            batches=[(batch.input_ids_BT, batch.attention_mask_BT) for batch in checked],
+            logits_NC=np.concatenate([logits(batch) for batch in checked]),
+            labels=labels,
+            max_tokens=space.job.data.max_tokens,
+        ),
+        _batches=batches,
+        _labels=truth,
+        _slices=slices,
+    )
 
 
 def score(logits_NC: Logits, labels: NDArray[np.int32], slices: NDArray[np.str_]) -> Scores:
@@ -146,15 +233,19 @@ def score(logits_NC: Logits, labels: NDArray[np.int32], slices: NDArray[np.str_]
     return Scores(by_slice, float(np.mean(list(by_slice.values()))) if by_slice else 0.0, len(labels))
 
 
-def pad_of(folder: str) -> int:
-    """The padding token of a tokenizer folder."""
-    return load_tokenizer(folder).pad_token_id or 0
+def _in_order(batches: list[tuple[Rows, Batch]], logits: Callable[[Batch], Logits]) -> Logits:
+    """Logits [N, C] of all batches, each row at its place."""
+    parts = [logits(batch) for _, batch in batches]
+    ordered_NC = np.empty((sum(len(part) for part in parts), parts[0].shape[1]), np.float32)
+    for (places, _), part in zip(batches, parts, strict=True):
+        ordered_NC[places] = part
+    return ordered_NC
 
 
 def _collect(stream: SignalStream, examples: Examples, rows: Rows, stage: Stage) -> Logits:
     batches = batches_of(examples, rows, pad_id=0)
     parts: list[Logits] = []
-    for batch, logits_KBC in stream.pair(batch for _, batch in batches):
+    for _, logits_KBC in stream.pair(batch for _, batch in batches):
         assert logits_KBC is not None
         parts.append(logits_KBC)
         stage.update(sum(part.shape[1] for part in parts), len(rows))
@@ -164,25 +255,18 @@ def _collect(stream: SignalStream, examples: Examples, rows: Rows, stage: Stage)
     return ordered_KNC
 
 
-def _parity(
-    space: Workspace, specs: list[TeacherSpec], channels: list[TeacherChannel], examples: Examples, probe: Rows
-) -> tuple[float, float]:
+def _parity(asked: Asked, examples: Examples, probe: Rows) -> tuple[float, float]:
     """The same texts through the fleet and through a teacher in this process: largest logit difference."""
-    classes = len(space.job.task.labels)
+    config = asked.space.job.stream
+    classes = len(asked.space.job.task.labels)
     worst, same = 0.0, 1.0
-    for spec, channel in zip(specs, channels, strict=True):
-        local = TeacherChannel(spec.name, [LocalReplica(Teacher(spec))], classes, space.job.stream)
+    for spec, channel in zip(asked.specs, asked.channels(), strict=True):
+        local = TeacherChannel(spec.name, [LocalReplica(Teacher(spec))], classes, config)
         both = []
         for side in (channel, local):
-            stream = SignalStream([side], {spec.name: MemoryStore()}, space.job.stream)
+            stream = SignalStream([side], {spec.name: MemoryStore()}, config)
             pairs = stream.pair(batch for _, batch in batches_of(examples, probe, pad_id=0))
             both.append(np.concatenate([logits[0] for _, logits in pairs if logits is not None]))
         worst = max(worst, float(np.abs(both[0] - both[1]).max(initial=0.0)))
         same = min(same, float((both[0].argmax(-1) == both[1].argmax(-1)).mean()))
     return worst, same
-
-
-def _mixed(combiner: Combiner, names: list[str], logits_KNC: Logits) -> Logits:
-    teachers_KNC = torch.from_numpy(logits_KNC)
-    probabilities: Logits = mixture(teachers_KNC, build_combiner(combiner, names).weights(teachers_KNC)).numpy()
-    return probabilities

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actors.board import RayBoard
-from actors.student import fit
+from actors.student import fit_all
 from actors.training import Training
 from actors.workspace import Workspace, finetune_run, finished, forget, tokenizer_of
 from tutelage.config.models import TeacherConfig
@@ -58,7 +57,7 @@ def finetune(
         board = RayBoard.start()
         try:
             with board.watch(lambda posts: _show(stage, todo, posts)):
-                results = _fit_all(todo, board)
+                results = fit_all(todo, {}, board)
         finally:
             board.stop()
         for name, result in results.items():
@@ -88,27 +87,19 @@ def training_of(space: Workspace, teacher: TeacherConfig, run: str, storage: str
         slices=list(teacher.finetune.data),
         seed=space.job.seed,
         stores={},
+        measured={},
         storage=f"{storage}/runs",
         output=str(space.runs / run / "model"),
     )
-
-
-def _fit_all(trainings: dict[str, Training], board: RayBoard) -> dict[str, dict[str, Any]]:
-    """Fit in parallel; the first failure is raised when the others have ended."""
-    import ray
-
-    need = max(t.train.workers * t.train.cpus_per_worker for t in trainings.values())
-    room = int(max(1.0, ray.cluster_resources().get("CPU", 1.0) / need))
-    with ThreadPoolExecutor(max_workers=min(room, len(trainings))) as pool:
-        futures = {name: pool.submit(fit, training, {}, board) for name, training in trainings.items()}
-        return {name: future.result() for name, future in futures.items()}
 
 
 def _show(stage: Stage, trainings: dict[str, Training], posts: dict[str, dict[str, Any]]) -> None:
     said = [posts[t.run] for t in trainings.values() if t.run in posts]
     if said:
         total = sum(post["total"] for post in said) * len(trainings) / len(said)
-        losses = {n: f"{posts[t.run]['point'].get('loss', 0):.3f}" for n, t in trainings.items() if t.run in posts}
+        losses = {
+            n: f"{posts[t.run]['point'].get('loss', 0):.3f}" for n, t in trainings.items() if t.run in posts
+        }
         stage.update(sum(post["step"] for post in said), total, **losses)
 
 

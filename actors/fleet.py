@@ -59,7 +59,8 @@ class Fleet:
             ) from error
         except ray.exceptions.RayError as error:
             raise TeacherError(
-                f"a teacher cannot load: {str(error).strip().splitlines()[-1]}", fix="check the model's folder"
+                f"a teacher cannot load: {str(error).strip().splitlines()[-1]}",
+                fix="check the model's folder",
             ) from error
         return cards
 

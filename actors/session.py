@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from actors.ray_setup import (
@@ -20,10 +18,11 @@ from actors.ray_setup import (
     environment,
     has_token,
     own_processes,
-    raylet_messages_logged,
     ray_reads_environment,
+    raylet_messages_logged,
     wanted_env,
 )
+from actors.signals import signals_ignored, term_interrupts
 from tutelage.config.runtime import RayConfig
 from tutelage.errors import ClusterError
 
@@ -97,7 +96,7 @@ def starting(
     with ExitStack() as stack:
         stack.enter_context(environment(wanted_env(os.environ, local=local, user_home=Path.home())))
         stack.enter_context(raylet_messages_logged())
-        stack.enter_context(_term_interrupts())
+        stack.enter_context(term_interrupts())
         if address is None:
             stack.enter_context(ray_reads_environment(loopback=True))
             start = _Start(lambda: _launch(config, namespace, storage, dashboard), None, LOCAL_START_S)
@@ -145,7 +144,7 @@ class _Start:
         """Disconnect, and end what an in-process Ray started. A second signal cannot cut this short."""
         import ray
 
-        with _signals_ignored():
+        with signals_ignored():
             finished = self._done.wait(0 if isinstance(self._error, TimeoutError) else 15)
             left = own_processes() if self._address is None else []
             if finished:
@@ -268,33 +267,3 @@ def _failure(address: str | None, error: Exception | None) -> ClusterError:
         "authentication needs its token in ~/.ray/auth_token or RAY_AUTH_TOKEN here; without an address "
         "(unset RAY_ADDRESS and ray.address) Ray starts in this process",
     )
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _term_interrupts() -> Iterator[None]:
-    with _handlers({signal.SIGTERM: _interrupt}):
-        yield
-
-
-@contextmanager
-def _signals_ignored() -> Iterator[None]:
-    with _handlers({signal.SIGTERM: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN}):
-        yield
-
-
-@contextmanager
-def _handlers(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
-    """Install signal handlers for the body; in other threads than the main one nothing is installed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

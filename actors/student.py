@@ -7,9 +7,9 @@ the group again) or the driver (the same command finds the same run).
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import queue
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from actors.board import Poster
 from actors.replica import Replica
 from actors.stream import TeacherCounters
 from actors.training import Training, TrainState
+from tutelage.data.folders import whole_folder
 from tutelage.errors import TrainError
 
 _STATE, _BEST = "state.json", "best.safetensors"
@@ -43,7 +44,9 @@ def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=f"{training.storage}/{training.run}",
-            failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
+            failure_config=ray.train.FailureConfig(
+                max_failures=train.max_failures, controller_failure_limit=3
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
@@ -52,6 +55,42 @@ def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -
         return cast(dict[str, Any], trainer.fit().return_value)
     except ray.train.TrainingFailedError as error:
         raise TrainError(f"{training.run}: {_reason(error)}", fix=_fix(error)) from error
+
+
+def fit_all(
+    trainings: dict[str, Training], replicas: dict[str, list[Replica]], board: Poster
+) -> dict[str, dict[str, Any]]:
+    """Fit several trainings, as many at a time as the cluster's CPUs hold; results by the same names.
+
+    Each `fit` waits in a daemon thread, so Ctrl-C reaches the caller at once and is not held up at exit.
+    Raises the first TrainError; trainings that have not begun then are left.
+    """
+    import ray
+
+    need = max(training.train.workers * training.train.cpus_per_worker for training in trainings.values())
+    room = threading.Semaphore(int(max(1.0, ray.cluster_resources().get("CPU", 1.0) / need)))
+    ended: queue.Queue[tuple[str, dict[str, Any] | Exception]] = queue.Queue()
+    failed = threading.Event()
+
+    def run(name: str) -> None:
+        with room:
+            if failed.is_set():
+                return
+            try:
+                ended.put((name, fit(trainings[name], replicas, board)))
+            except Exception as error:  # handed to the caller, who raises it
+                failed.set()
+                ended.put((name, error))
+
+    for name in trainings:
+        threading.Thread(target=run, args=(name,), name=f"fit-{name}", daemon=True).start()
+    results: dict[str, dict[str, Any]] = {}
+    while len(results) < len(trainings):
+        name, result = ended.get()
+        if isinstance(result, Exception):
+            raise result
+        results[name] = result
+    return results
 
 
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +111,9 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     world = TorchWorld()
     torch.manual_seed(training.seed)
     model = prepare_for_training(
-        load_classifier(training.base, training.labels, dropout=train.dropout), training.method, training.layers
+        load_classifier(training.base, training.labels, dropout=train.dropout),
+        training.method,
+        training.layers,
     )
     precision = pick_precision(train.precision)
     checkpoint = ray.train.get_checkpoint()
@@ -120,15 +161,14 @@ def _write_model(training: Training, weights: dict[str, Any], tokenizer: Any, re
     """Save the trained model as a plain folder that appears whole: LoRA merged, tokenizer beside it."""
     from tutelage.models.load import load_classifier, merged, prepare_for_training
 
-    model = prepare_for_training(load_classifier(training.base, training.labels), training.method, training.layers)
+    model = prepare_for_training(
+        load_classifier(training.base, training.labels), training.method, training.layers
+    )
     model.load_state_dict(weights, strict=True)
-    output = Path(training.output)
-    scratch = output.with_name(f".{output.name}.{os.getpid()}")
-    merged(model).save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    (scratch / "result.json").write_text(json.dumps(result))
-    shutil.rmtree(output, ignore_errors=True)
-    scratch.rename(output)
+    with whole_folder(Path(training.output), replace=True) as folder:
+        merged(model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "result.json").write_text(json.dumps(result))
 
 
 def _read_best(folder: Path) -> dict[str, Any] | None:

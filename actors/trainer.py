@@ -95,10 +95,12 @@ class Trainer:
         self._keeper = keeper
         self._pad_id = pad_id
         self._terms = build_terms(training.objectives)
-        self._combiner = build_combiner(training.combiner, list(training.stores))
+        self._combiner = build_combiner(training.combiner, list(training.stores), training.measured)
         self._chosen = examples.select("train", training.picks)
         if not len(self._chosen):
-            raise TrainError(f"{training.run}: no rows to train on", fix="check data.sources and their splits")
+            raise TrainError(
+                f"{training.run}: no rows to train on", fix="check data.sources and their splits"
+            )
         train = training.train
         self._plan = BatchPlan(examples.lengths(self._chosen.rows), train.batch_size, training.seed)
         steps = train.epochs * self._plan.steps_per_epoch
@@ -106,7 +108,8 @@ class Trainer:
         self._validation = self._labelled(examples.select("validation", sources=training.slices))
         if train.early_stop and not len(self._validation):
             raise TrainError(
-                f"{training.run}: train.early_stop watches {train.early_stop.metric}, and no validation row has a label",
+                f"{training.run}: train.early_stop watches {train.early_stop.metric}, "
+                "and no validation row has a label",
                 fix="label some validation rows, or remove train.early_stop",
             )
 
@@ -120,11 +123,12 @@ class Trainer:
         while state.step < self.total and not state.stopped_early:
             epoch, offset = divmod(state.step, spe)
             batches = self._plan.epoch(epoch)[offset:][: self.total - state.step]
-            for point in self._epoch(batches, epoch, state):
+            for step in self._epoch(batches, epoch, state):
+                point = step
                 last = state.step == self.total
                 if state.step % evaluate_every == 0 or last:
                     point, best = self._judge(point, state, best)
-                if point and (last or "accuracy" in point or state.step % self._log_every == 0):
+                if last or "accuracy" in point or state.step % self._log_every == 0:
                     state.points.append(point)
                 if self._world.rank == 0:
                     self._keeper.progress(state, self.total)
@@ -144,8 +148,12 @@ class Trainer:
     ) -> Iterator[dict[str, Any]]:
         """Train on the batches; after each step, count it and say what it measured."""
         train, world = self._training.train, self._world
-        steps = [shard(batch, world.size, world.rank, train.micro_batch, train.batch_size) for batch in batches]
-        paired = self._stream.pair(self._batch(self._chosen, part) for parts in steps for part in parts if len(part))
+        steps = [
+            shard(batch, world.size, world.rank, train.micro_batch, train.batch_size) for batch in batches
+        ]
+        paired = self._stream.pair(
+            self._batch(self._chosen, part) for parts in steps for part in parts if len(part)
+        )
         for batch, parts in zip(batches, steps, strict=True):
             begin = time.perf_counter()
             lr = learning_rate(train, state.step, self.total)
@@ -177,7 +185,9 @@ class Trainer:
             return torch.zeros(1 + len(self._terms))
         batch, signals = pair
         losses = self._losses(batch, signals)
-        total_B = torch.stack([term.weight * loss_B for term, loss_B in zip(self._terms, losses, strict=True)]).sum(0)
+        total_B = torch.stack(
+            [term.weight * loss_B for term, loss_B in zip(self._terms, losses, strict=True)]
+        ).sum(0)
         # DeepSpeed divides by the accumulation steps and averages over workers: undo both.
         scale = self._training.train.accumulation * self._world.size / global_batch
         self._engine.learn(total_B.sum() * scale, lr)
@@ -193,7 +203,9 @@ class Trainer:
             student_BC=logits_BC,
             labels_B=torch.from_numpy(batch.labels_B).to(device),
             teachers_KBC=teachers_KBC,
-            weights_KB=None if teachers_KBC is None else self._combiner.weights(teachers_KBC),
+            weights_KB=None
+            if teachers_KBC is None
+            else self._combiner.weights(teachers_KBC, self._examples.slices(batch.rows)),
         )
         return [term.per_example(evidence) for term in self._terms]
 
@@ -231,9 +243,13 @@ class Trainer:
                     self._idle_logits()
                     continue
                 rows = self._batch(self._validation, part)
-                logits_BC = self._engine.logits(
-                    torch.from_numpy(rows.input_ids_BT), torch.from_numpy(rows.attention_mask_BT)
-                ).float().cpu()
+                logits_BC = (
+                    self._engine.logits(
+                        torch.from_numpy(rows.input_ids_BT), torch.from_numpy(rows.attention_mask_BT)
+                    )
+                    .float()
+                    .cpu()
+                )
                 labels_B = torch.from_numpy(rows.labels_B)
                 sums[0] += torch.nn.functional.cross_entropy(logits_BC, labels_B, reduction="sum")
                 sums[1] += (logits_BC.argmax(-1) == labels_B).sum()

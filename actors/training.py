@@ -38,6 +38,8 @@ class Training:
     seed: int
     stores: dict[str, str]
     """Folder of the signal store of each teacher, in the order of the job's teachers."""
+    measured: dict[str, dict[str, float]]
+    """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
     storage: str
     """Where checkpoints go: a folder or URL that every node sees."""
     output: str

@@ -8,7 +8,6 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import ray.train
 import torch
@@ -91,7 +90,8 @@ class RayKeeper:
 def open_stream(training: Training, replicas: dict[str, list[Replica]]) -> SignalStream:
     """The stream of this worker; without teachers it hands batches through."""
     channels = [
-        TeacherChannel(name, replicas[name], len(training.labels), training.stream) for name in training.stores
+        TeacherChannel(name, replicas[name], len(training.labels), training.stream)
+        for name in training.stores
     ]
     stores = {name: ArrowStore(Path(folder)) for name, folder in training.stores.items()}
     return SignalStream(channels, dict(stores), training.stream)
@@ -99,7 +99,7 @@ def open_stream(training: Training, replicas: dict[str, list[Replica]]) -> Signa
 
 def pick_precision(precision: Precision) -> Type:
     """`auto` by this worker's own hardware."""
-    cuda = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else None
+    cuda = torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else None
     return resolve_precision(precision, cuda_bf16=cuda, cpu_flags=cpu_flags())
 
 

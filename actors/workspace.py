@@ -47,7 +47,9 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
     """Fetch, check and tokenise. Raises ConfigError, ModelError or DataError, before anything is trained."""
     with ui.stage("fetch") as stage:
         student = describe(resolve_model(job.student.model, home, stage))
-        bases = {teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in job.teachers}
+        bases = {
+            teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in job.teachers
+        }
         check_student(job.student, student, job.data.max_tokens)
         for teacher in job.teachers:
             card = bases[teacher.name]
@@ -59,9 +61,13 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
         _say_counts(rows, stage)
         folders = {tokenizer_of(job.student.tokenizer, student, home)}
         folders |= {
-            tokenizer_of(teacher.tokenizer, bases[teacher.name], home) for teacher in job.teachers if teacher.finetune
+            tokenizer_of(teacher.tokenizer, bases[teacher.name], home)
+            for teacher in job.teachers
+            if teacher.finetune
         }
-        tokens = {folder: tokenise(rows, folder, job.data.max_tokens, home, stage) for folder in sorted(folders)}
+        tokens = {
+            folder: tokenise(rows, folder, job.data.max_tokens, home, stage) for folder in sorted(folders)
+        }
     return Workspace(job, home, rows, student, bases, tokens)
 
 
@@ -88,7 +94,9 @@ def finetune_run(space: Workspace, teacher: TeacherConfig) -> str:
 def distill_run(space: Workspace, teachers: dict[str, str]) -> str:
     """Run id of a distillation; `teachers` are the fingerprints of the teachers."""
     pairs = [f"{name}={mark}" for name, mark in sorted(teachers.items())]
-    base = fingerprint(space.student.folder, tokenizer_of(space.job.student.tokenizer, space.student, space.home))
+    base = fingerprint(
+        space.student.folder, tokenizer_of(space.job.student.tokenizer, space.student, space.home)
+    )
     digest = digest_text(job_digest(space.job), base, space.rows.fingerprint, *pairs)
     return f"{space.job.name}-distill-{digest[:8]}"
 

@@ -41,9 +41,14 @@ class Verb:
 START, LIFE, LOOK = "Start", "Life of a model", "Look"
 
 VERBS = (
+    Verb("quickstart", "tutelage.cli.quickstart:quickstart", "The whole way on real data, in minutes", START),
     Verb("init", "tutelage.cli.init:init", "Write a job file for your own data", START),
     Verb("doctor", "tutelage.cli.doctor:doctor", "Check this machine: versions, memory, ports, GPUs", START),
     Verb("config", "tutelage.cli.config:app", "Check, show and explain a job file", START),
+    Verb("fetch", "tutelage.cli.fetch:fetch", "Fetch public data sets and models", START),
+    Verb("finetune", "tutelage.cli.finetune:finetune", "Make the teachers of a job", LIFE),
+    Verb("distill", "tutelage.cli.distill:distill", "Train the student from its teachers", LIFE),
+    Verb("export", "tutelage.cli.export:export", "Write ONNX files and record a version", LIFE),
 )
 
 _ANYWHERE = (

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tutelage.config.base import Section, Slug, unknown_key
 from tutelage.config.data import DataConfig, Pick
 from tutelage.config.models import StudentConfig, TeacherConfig
-from tutelage.config.objectives import Combiner, Confidence, Objective, Uniform, Weighted
+from tutelage.config.objectives import Combiner, Confidence, Objective, Uniform, Validated, Weighted
 from tutelage.config.runtime import ExportConfig, RayConfig, ServeConfig, StreamConfig
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig

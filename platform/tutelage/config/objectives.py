@@ -61,4 +61,12 @@ class Confidence(Section):
     """0 is the uniform mean; large values leave only the surest teacher."""
 
 
-Combiner = Annotated[Uniform | Weighted | Confidence, Field(discriminator="type")]
+class Validated(Section):
+    """For each slice, more weight to the teacher that predicts its labelled validation rows better."""
+
+    type: Literal["validated"]
+    sharpness: float = Field(default=4.0, ge=0, le=100)
+    """0 is the uniform mean; large values leave only each slice's best teacher."""
+
+
+Combiner = Annotated[Uniform | Weighted | Confidence | Validated, Field(discriminator="type")]

@@ -87,7 +87,8 @@ def check_tokenizer(key: str, card: ModelCard, max_tokens: int) -> None:
     """Raise ModelError when token ids or positions would fall outside the model's embeddings."""
     if card.tokenizer_vocabulary and card.vocabulary and card.tokenizer_vocabulary > card.vocabulary:
         raise ModelError(
-            f"{key}: the tokenizer has {card.tokenizer_vocabulary} tokens, the model embeds {card.vocabulary}",
+            f"{key}: the tokenizer has {card.tokenizer_vocabulary} tokens, "
+            f"the model embeds {card.vocabulary}",
             fix="use the tokenizer that belongs to the model",
         )
     if card.positions and max_tokens > card.positions:

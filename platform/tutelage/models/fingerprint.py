@@ -6,7 +6,15 @@ from pathlib import Path
 
 from tutelage.files import digest_file, digest_text
 
-_PARTS = ("*.safetensors", "config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+_PARTS = (
+    "*.safetensors",
+    "config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "*.model",
+)
 
 
 def fingerprint(model: str | Path, tokenizer: str | Path, *settings: object) -> str:

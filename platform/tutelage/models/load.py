@@ -32,7 +32,9 @@ def load_classifier(
             folder, config=config, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder}: cannot be loaded as a classifier ({error})", fix="check the folder") from error
+        raise ModelError(
+            f"{folder}: cannot be loaded as a classifier ({error})", fix="check the folder"
+        ) from error
     return model.eval()
 
 
@@ -43,7 +45,9 @@ def load_tokenizer(folder: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no tokenizer ({error})", fix="save the tokenizer beside the model") from error
+        raise ModelError(
+            f"{folder}: no tokenizer ({error})", fix="save the tokenizer beside the model"
+        ) from error
 
 
 def prepare_for_training(model: Any, method: Method, keep: list[int] | None = None) -> Any:
@@ -89,7 +93,13 @@ def _with_adapters(model: Any, method: LoraFinetune) -> Any:
 
 
 def _set_dropout(config: Any, dropout: float) -> None:
-    for key in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
-                "seq_classif_dropout", "classifier_dropout"):
+    for key in (
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "dropout",
+        "attention_dropout",
+        "seq_classif_dropout",
+        "classifier_dropout",
+    ):
         if getattr(config, key, None) is not None:
             setattr(config, key, dropout)

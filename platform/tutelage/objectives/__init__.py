@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from tutelage.config import objectives as config
 from tutelage.objectives.base import Evidence, Term, mixture
-from tutelage.objectives.combiners import build_combiner
+from tutelage.objectives.combiners import Measured, build_combiner
 from tutelage.objectives.cross_entropy import CrossEntropyTerm
 from tutelage.objectives.kl import KLTerm
 
-__all__ = ["Evidence", "Term", "build_combiner", "build_terms", "mixture"]
+__all__ = ["Evidence", "Measured", "Term", "build_combiner", "build_terms", "mixture"]
 
 
 def build_terms(sections: Sequence[config.Objective]) -> list[Term]:

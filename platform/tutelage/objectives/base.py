@@ -5,6 +5,7 @@ Shapes: B batch, C classes, K teachers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,7 +45,7 @@ class Term(Protocol):
 class CombinerRule(Protocol):
     """How several teachers become one target: a weight for each teacher and example."""
 
-    def weights(self, teachers_KBC: Tensor) -> Tensor:
+    def weights(self, teachers_KBC: Tensor, slices_B: Sequence[str]) -> Tensor:
         """Weights [K, B], non-negative, each column summing to 1."""
         ...
 

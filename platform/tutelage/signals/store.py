@@ -121,7 +121,9 @@ def _read(path: Path) -> tuple[list[bytes], Logits]:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all().combine_chunks()
     except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(f"{path}: not a signal file ({error})", fix="delete the file; it will be scored again") from error
+        raise StoreError(
+            f"{path}: not a signal file ({error})", fix="delete the file; it will be scored again"
+        ) from error
     column = table["logits"].chunk(0)
     width = column.type.list_size
     logits_NC = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width).copy()

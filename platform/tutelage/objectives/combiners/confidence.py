@@ -6,6 +6,7 @@ Shapes: B batch, C classes, K teachers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class ConfidenceRule:
     def __init__(self, sharpness: float) -> None:
         self._sharpness = sharpness
 
-    def weights(self, teachers_KBC: Tensor) -> Tensor:
+    def weights(self, teachers_KBC: Tensor, slices_B: Sequence[str]) -> Tensor:
         """Weights [K, B]."""
         probabilities_KBC = torch.softmax(teachers_KBC.float(), dim=-1)
         entropy_KB = -torch.xlogy(probabilities_KBC, probabilities_KBC).sum(-1)

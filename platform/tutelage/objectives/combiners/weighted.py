@@ -18,7 +18,7 @@ class WeightedRule:
         weights_K = torch.tensor(weights, dtype=torch.float32)
         self._weights_K = weights_K / weights_K.sum()
 
-    def weights(self, teachers_KBC: Tensor) -> Tensor:
+    def weights(self, teachers_KBC: Tensor, slices_B: Sequence[str]) -> Tensor:
         """Weights [K, B]."""
         batch = teachers_KBC.shape[1]
         return self._weights_K.to(teachers_KBC.device)[:, None].expand(-1, batch)

@@ -1,0 +1,62 @@
+"""`tutelage distill`: train the student of a job from its teachers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from tutelage.cli.finetune import Address, Fresh, JobFile, Overrides, Plan
+
+if TYPE_CHECKING:
+    from tutelage.cli.console import Console
+
+
+def distill(
+    ctx: typer.Context,
+    job_file: JobFile,
+    overrides: Overrides = None,
+    fresh: Fresh = False,
+    plan: Plan = False,
+    address: Address = None,
+) -> None:
+    """Stream the teachers' signals to the student; teachers that are not made yet are made first.
+
+    Repeating the command goes on where an interrupted run stopped.
+    """
+    from tutelage.cli.steps import make_student, make_teachers, open_job, prepare
+
+    console: Console = ctx.obj
+    begin = time.monotonic()
+    job = open_job(console, job_file, overrides, address)
+    space = prepare(job)
+    if plan:
+        from tutelage.cli.plan import distill_table, show_plan
+
+        show_plan(console, distill_table(space, fresh=fresh))
+        return
+    from actors.session import session
+
+    with session(space.job.ray, job.home) as ray:
+        teachers = make_teachers(job, space, ray)
+        student = make_student(job, space, ray, teachers, fresh=fresh)
+    from tutelage.cli.figures import assemble
+    from tutelage.report.write import write_report
+
+    follow = f"tutelage export {job_file}" + "".join(f" {word}" for word in overrides or [])
+    report = assemble(
+        job,
+        space,
+        teachers,
+        student,
+        command=f"tutelage distill {job_file}",
+        seconds=time.monotonic() - begin,
+        next_command=follow,
+    )
+    page = write_report(report, space.runs / student.run)
+    console.result(
+        report.model_dump(mode="json"),
+        f"run     {student.run}{' (was done)' if student.reused else ''}\n"
+        f"student {student.folder}\nreport  {page}\nnext    {follow}",
+    )

@@ -1,0 +1,256 @@
+"""Puts what the steps gave into one report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tutelage.report.figures import (
+    AccuracyRow,
+    Check,
+    CombinerFigure,
+    Curve,
+    EndpointFigure,
+    LatencyRow,
+    Parity,
+    Point,
+    Report,
+    SizeRow,
+    SourceFigure,
+    StageFigure,
+    TeacherFigure,
+)
+
+if TYPE_CHECKING:
+    from actors.distill import Distilled
+    from actors.evaluate import Scores
+    from actors.finetune import Finetuned
+    from actors.workspace import Workspace
+    from tutelage.cli.steps import Exported, Job
+    from tutelage.report.figures import ModelKind, Runtime
+
+RUNTIMES: dict[str, Runtime] = {"torch": "torch", "fp32": "onnx", "int8": "int8"}
+
+
+def assemble(
+    job: Job,
+    space: Workspace,
+    teachers: dict[str, Finetuned],
+    student: Distilled,
+    *,
+    exported: Exported | None = None,
+    endpoint: EndpointFigure | None = None,
+    command: str,
+    seconds: float,
+    next_command: str,
+) -> Report:
+    """The report of a command, with the parts that it has."""
+    from tutelage.cli.surroundings import machine, package_versions
+    from tutelage.config.load import job_digest
+
+    report = Report(
+        title=f"{space.job.name}: {len(student.teachers)} teachers, one student",
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        machine=machine(),
+        versions=package_versions(),
+        run=student.run,
+        version=exported.version.ref if exported else None,
+        stages=[
+            StageFigure(name=s["name"], seconds=s["seconds"])
+            for s in job.console.stages
+            if "/" not in s["name"]
+        ],
+        data=_data(space),
+        curves=_curves(teachers, student),
+        accuracy=_accuracy(space, student, exported),
+        combiner=CombinerFigure(name=space.job.combiner.type, weights=student.judgement.weights)
+        if student.judgement.weights
+        else None,
+        sizes=_sizes(student, exported),
+        latency=_latency(exported),
+        teachers=_teachers(space, student),
+        parity=_parity(student),
+        endpoint=endpoint,
+        lineage={
+            "run": student.run,
+            "job digest": job_digest(space.job)[:16],
+            "data": space.rows.fingerprint,
+            "teachers": {spec.name: spec.fingerprint for spec in student.teachers},
+            "base model": space.job.student.model,
+            "precision": student.result["precision"],
+            "seed": space.job.seed,
+        },
+        config_yaml=job.yaml,
+        next_command=next_command,
+    )
+    return report.model_copy(update={"verdict": _verdict(report, exported)})
+
+
+def _data(space: Workspace) -> list[SourceFigure]:
+    rows = space.rows
+    return [
+        SourceFigure(
+            source=source,
+            train=counts.get("train", 0),
+            validation=counts.get("validation", 0),
+            test=counts.get("test", 0),
+            labelled=rows.labelled.get(source, 0),
+            bad=rows.bad.get(source, {}),
+        )
+        for source, counts in rows.counts.items()
+    ]
+
+
+def _curves(teachers: dict[str, Finetuned], student: Distilled) -> list[Curve]:
+    curves = [Curve(name=name, kind="teacher", points=_points(t.result)) for name, t in teachers.items()]
+    return [*curves, Curve(name="student", kind="student", points=_points(student.result))]
+
+
+def _points(result: dict[str, Any]) -> list[Point]:
+    return [
+        Point(step=p["step"], loss=p["loss"], parts=p["parts"], lr=p["lr"], accuracy=p.get("accuracy"))
+        for p in result["points"]
+    ]
+
+
+def _accuracy(space: Workspace, student: Distilled, exported: Exported | None) -> list[AccuracyRow]:
+    judged = student.judgement
+    rows = [_row(name, "teacher", found) for name, found in judged.teachers.items()]
+    if judged.uniform:
+        rows.append(_row("uniform ensemble", "ensemble", judged.uniform))
+    if judged.combined:
+        rows.append(_row(f"{space.job.combiner.type} combiner", "combiner", judged.combined))
+    if exported:
+        rows += [_row("student", "student", found, RUNTIMES[name]) for name, found in exported.scores.items()]
+    return rows
+
+
+def _row(model: str, kind: ModelKind, found: Scores, runtime: Runtime | None = None) -> AccuracyRow:
+    return AccuracyRow(
+        model=model,
+        kind=kind,
+        runtime=runtime,
+        by_slice=dict(found.by_slice),
+        mean=found.mean,
+        examples=found.examples,
+    )
+
+
+def _sizes(student: Distilled, exported: Exported | None) -> list[SizeRow]:
+    rows = [_size(f"teacher {spec.name}", Path(spec.model), "teacher") for spec in student.teachers]
+    torch = _size("student torch", student.folder, "student")
+    rows.append(torch)
+    if exported:
+        found = exported.result
+        rows.append(
+            SizeRow(name="student onnx", bytes=found.fp32_bytes, parameters=torch.parameters, kind="student")
+        )
+        if found.int8_bytes:
+            int8 = SizeRow(
+                name="student int8", bytes=found.int8_bytes, parameters=torch.parameters, kind="student"
+            )
+            rows.append(int8)
+    return rows
+
+
+def _size(name: str, folder: Path, kind: str) -> SizeRow:
+    files = sorted(folder.glob("*.safetensors"))
+    return SizeRow(
+        name=name,
+        bytes=sum(file.stat().st_size for file in files),
+        parameters=sum(_parameters(file) for file in files),
+        kind=kind,
+    )
+
+
+def _parameters(file: Path) -> int:
+    """Numbers in a safetensors file, from its header alone."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for extent in tensor["shape"]:
+                count *= extent
+            total += count
+    return total
+
+
+def _latency(exported: Exported | None) -> list[LatencyRow]:
+    if exported is None:
+        return []
+    return [
+        LatencyRow(
+            name=f"student {RUNTIMES[runtime]}",
+            batch=found.batch,
+            tokens=found.tokens,
+            p50_ms=found.p50_ms,
+            p95_ms=found.p95_ms,
+            texts_per_s=found.texts_per_s,
+        )
+        for runtime, times in exported.result.latencies.items()
+        for found in times
+    ]
+
+
+def _teachers(space: Workspace, student: Distilled) -> list[TeacherFigure]:
+    replicas = {teacher.name: teacher.replicas for teacher in space.job.teachers}
+    return [
+        TeacherFigure(
+            name=name,
+            replicas=replicas[name],
+            calls=counted["calls"],
+            examples=counted["examples"],
+            bytes_sent=counted["bytes_sent"],
+            bytes_received=counted["bytes_received"],
+            p50_ms=counted["p50_ms"],
+            retries=counted["retries"],
+            cache_hits=counted["cached"],
+        )
+        for name, counted in student.result["teachers"].items()
+    ]
+
+
+def _parity(student: Distilled) -> Parity | None:
+    from actors.evaluate import PARITY_TOLERANCE
+
+    judged = student.judgement
+    if judged.parity is None:
+        return None
+    return Parity(
+        max_abs_diff=judged.parity,
+        examples=judged.parity_examples,
+        same_label=round(judged.parity_same_label * judged.parity_examples),
+        tolerance=PARITY_TOLERANCE,
+        ok=judged.parity <= PARITY_TOLERANCE,
+    )
+
+
+def _verdict(report: Report, exported: Exported | None) -> Sequence[Check]:
+    from tutelage.report.claims import claims
+
+    found = claims(report)
+    checks = []
+    for name, ok, over in (
+        ("beats the best single teacher", found.beats_best_teacher, found.student_over_best_teacher),
+        ("beats the uniform ensemble", found.beats_uniform, found.student_over_uniform),
+    ):
+        if ok is not None and over is not None:
+            checks.append(Check(name=name, ok=ok, text=f"mean accuracy {over:+.3f}"))
+    if report.parity is not None:
+        text = f"largest logit difference {report.parity.max_abs_diff:.1e} on {report.parity.examples} texts"
+        checks.append(Check(name="streamed signals equal local ones", ok=report.parity.ok, text=text))
+    if exported is not None:
+        result = exported.result
+        text = f"largest logit difference {result.fp32_agreement.max_abs_diff:.1e}"
+        checks.append(Check(name="ONNX fp32 equals torch", ok=True, text=text))
+        if result.int8_agreement:
+            share = result.int8_agreement.share_same_label
+            checks.append(Check(name="int8 agrees with torch", ok=True, text=f"same label on {share:.1%}"))
+    return checks

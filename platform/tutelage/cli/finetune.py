@@ -1,0 +1,69 @@
+"""`tutelage finetune`: make the teachers of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tutelage.cli.console import Console
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML).")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Such as train.lr=3e-5.")]
+Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to run on; else RAY_ADDRESS.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start again, also where a run is done or half done.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Say what would be done, and do nothing.")]
+
+
+def finetune(
+    ctx: typer.Context,
+    job_file: JobFile,
+    overrides: Overrides = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only this teacher; may be repeated.")
+    ] = None,
+    fresh: Fresh = False,
+    plan: Plan = False,
+    address: Address = None,
+) -> None:
+    """Fine-tune each teacher that has a `finetune` section; what is done already is reused."""
+    from tutelage.cli.steps import make_teachers, open_job, prepare
+
+    console: Console = ctx.obj
+    job = open_job(console, job_file, overrides, address)
+    space = prepare(job)
+    if plan:
+        from tutelage.cli.plan import finetune_table, show_plan
+
+        show_plan(console, finetune_table(space, only, fresh=fresh))
+        return
+    from actors.session import session
+
+    with session(space.job.ray, job.home) as ray:
+        teachers = make_teachers(job, space, ray, only=only, fresh=fresh)
+    data = {
+        name: {"run": made.run, "folder": str(made.folder), "reused": made.reused, **_summary(made.result)}
+        for name, made in teachers.items()
+    }
+    console.result(
+        {"teachers": data},
+        lambda: console.table(
+            "Teachers",
+            ["teacher", "steps", "seconds", "validation accuracy", "folder"],
+            [[n, t["steps"], t["seconds"], t["accuracy"] or "-", t["folder"]] for n, t in data.items()],
+        ),
+    )
+
+
+def _summary(result: dict[str, object]) -> dict[str, object]:
+    points = result["points"]
+    assert isinstance(points, list)
+    judged = [point["accuracy"] for point in points if "accuracy" in point]
+    return {
+        "steps": result["steps"],
+        "seconds": result["seconds"],
+        "precision": result["precision"],
+        "accuracy": judged[-1] if judged else None,
+    }

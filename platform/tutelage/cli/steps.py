@@ -1,0 +1,199 @@
+"""The steps that verbs are made of; the quickstart is all of them in a row.
+
+Each step takes what the ones before it gave, does nothing twice, and leaves its run in the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tutelage.errors import ConfigError
+from tutelage.files import home
+
+if TYPE_CHECKING:
+    from actors.distill import Distilled
+    from actors.evaluate import Scores
+    from actors.finetune import Finetuned
+    from actors.session import Session
+    from actors.workspace import Workspace
+    from tutelage.cli.console import Console
+    from tutelage.config.load import LoadedJob
+    from tutelage.export.student import ExportResult
+    from tutelage.registry.registry import Registry
+    from tutelage.registry.runs import Status
+    from tutelage.registry.versions import Version
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command on one job file."""
+
+    loaded: LoadedJob
+    console: Console
+    home: Path
+    registry: Registry
+
+    @property
+    def yaml(self) -> str:
+        """The whole job, defaults included."""
+        from tutelage.config.load import dump_yaml
+
+        return dump_yaml(self.loaded.job)
+
+
+def open_job(console: Console, path: Path, overrides: list[str] | None, address: str | None = None) -> Job:
+    """Read the job file; no model and no row is read yet."""
+    from tutelage.cli.quiet import quiet_libraries
+    from tutelage.config.load import load_job
+    from tutelage.registry.registry import open_registry
+
+    quiet_libraries()
+    given = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
+    loaded = load_job(path, given)
+    place = home()
+    return Job(loaded, console, place, open_registry(place))
+
+
+def prepare(job: Job) -> Workspace:
+    """Fetch models and data, check that they fit together, tokenise."""
+    from actors.workspace import open_workspace
+
+    return open_workspace(job.loaded.job, job.home, job.console)
+
+
+def make_teachers(
+    job: Job, space: Workspace, session: Session, *, only: list[str] | None = None, fresh: bool = False
+) -> dict[str, Finetuned]:
+    """Fine-tune the teachers that have a `finetune` section and are not trained yet."""
+    from actors.finetune import finetune, finetune_plan
+
+    if only:
+        _known(only, [teacher.name for teacher in space.job.teachers if teacher.finetune])
+    todo = [run for _, run, done in finetune_plan(space, only) if fresh or not done]
+    with _recorded(job, "finetune", todo) as figures:
+        teachers = finetune(space, job.console, storage=session.storage, only=only, fresh=fresh)
+        for teacher in teachers.values():
+            figures[teacher.run] = _figures(teacher.result)
+    return teachers
+
+
+def make_student(
+    job: Job, space: Workspace, session: Session, teachers: dict[str, Finetuned], *, fresh: bool = False
+) -> Distilled:
+    """Distil the teachers into the student."""
+    from actors.distill import distill, teacher_specs
+    from actors.workspace import distill_run, finished
+
+    specs = teacher_specs(space, teachers)
+    run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
+    todo = [run] if fresh or finished(space, run) is None else []
+    with _recorded(job, "distill", todo) as figures:
+        student = distill(space, teachers, job.console, storage=session.storage, fresh=fresh)
+        figures[run] = _figures(student.result)
+    return student
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A student as files that serve it, checked on rows that no training saw."""
+
+    result: ExportResult
+    scores: dict[str, Scores]
+    """By runtime: torch, fp32, int8."""
+    version: Version
+
+
+def export_version(job: Job, space: Workspace, student: Distilled) -> Exported:
+    """Write ONNX fp32 and int8, judge them beside torch, and record them as an immutable version.
+
+    Raises GateError when int8 falls short; the fp32 files stay in the run's folder.
+    """
+    from actors.evaluate import judge_student
+    from tutelage.export.student import export_student
+
+    config = space.job
+    out = space.runs / student.run / "export"
+    with job.console.stage("export") as stage:
+        judge = judge_student(space, student.folder)
+        result = export_student(student.folder, out, config.export, judge.probe, stage)
+        files = {"fp32": result.fp32} | ({"int8": result.int8} if result.int8 else {})
+        scores = {"torch": judge.torch} | {name: judge.onnx(path) for name, path in files.items()}
+        agreed = (
+            f", int8 agrees on {result.int8_agreement.share_same_label:.1%}" if result.int8_agreement else ""
+        )
+        stage.note(f"fp32 differs from torch by at most {result.fp32_agreement.max_abs_diff:.1e}{agreed}")
+    with job.console.stage("record") as stage:
+        version = job.registry.versions.add(config.name, out, _card(job, space, student, result, scores))
+        stage.note(f"{config.name}:{version.id}")
+    return Exported(result, scores, version)
+
+
+def _card(
+    job: Job, space: Workspace, student: Distilled, result: ExportResult, scores: dict[str, Scores]
+) -> Any:
+    from tutelage.cli.surroundings import git_commit, package_versions
+    from tutelage.config.load import job_digest
+    from tutelage.registry.card import Lineage, VersionCard
+
+    sizes = {"fp32": result.fp32_bytes} | ({"int8": result.int8_bytes} if result.int8_bytes else {})
+    return VersionCard(
+        task=space.job.task.type,
+        labels=space.job.task.labels,
+        metrics={
+            "accuracy": {name: {**found.by_slice, "mean": found.mean} for name, found in scores.items()},
+        },
+        sizes=sizes,
+        lineage=Lineage(
+            run_id=student.run,
+            job_digest=job_digest(space.job),
+            config_yaml=job.yaml,
+            data_fingerprint=space.rows.fingerprint,
+            teachers={spec.name: spec.fingerprint for spec in student.teachers},
+            base_model=space.job.student.model,
+            packages=package_versions(),
+            git_commit=git_commit(),
+            seed=space.job.seed,
+        ),
+    )
+
+
+@contextmanager
+def _recorded(job: Job, kind: str, runs: list[str]) -> Iterator[dict[str, dict[str, Any]]]:
+    """Record runs as running, then as done with the figures that the body gives, or as how they ended."""
+    from tutelage.config.load import job_digest
+
+    name, digest = job.loaded.job.name, job_digest(job.loaded.job)
+    for run in runs:
+        job.registry.runs.start(run, kind, name, job.yaml, digest=digest, again=True)
+    figures: dict[str, dict[str, Any]] = {}
+    status: Status = "failed"
+    try:
+        yield figures
+        status = "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        for run in runs:
+            job.registry.runs.finish(run, status, figures.get(run, {}))
+
+
+def _figures(result: dict[str, Any]) -> dict[str, Any]:
+    """What the registry keeps of a training: its end, not its curve."""
+    last = result["points"][-1] if result["points"] else {}
+    kept = {key: value for key, value in result.items() if key != "points"}
+    return {**kept, "loss": last.get("loss"), "accuracy": last.get("accuracy")}
+
+
+def _known(names: list[str], teachers: list[str]) -> None:
+    from tutelage.config.base import unknown_key
+
+    for name in names:
+        if name not in teachers:
+            raise ConfigError(
+                f"--only: {unknown_key(name, teachers)}", fix="name teachers with a finetune section"
+            )

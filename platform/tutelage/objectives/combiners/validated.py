@@ -1,0 +1,35 @@
+"""For each slice, more weight to the teacher that predicts its labelled validation rows better.
+
+Shapes: B batch, C classes, K teachers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+Measured = Mapping[str, Mapping[str, float]]
+"""Mean negative log-likelihood in nats of the validation labels: slice -> teacher -> value."""
+
+
+class ValidatedRule:
+    """w_ks = softmax_k(-s * NLL_ks), with NLL measured on the labelled validation rows of slice s.
+
+    A specialist gets its own domain, and a teacher that is sure and wrong elsewhere is not followed
+    there, which a teacher's own confidence cannot tell. The student hears of slices in training alone.
+    A slice without labelled validation rows takes the mean over the others.
+    """
+
+    def __init__(self, sharpness: float, measured: Measured, teachers: Sequence[str]) -> None:
+        self._weights_K = {
+            name: torch.softmax(torch.tensor([-sharpness * nll[teacher] for teacher in teachers]), dim=0)
+            for name, nll in measured.items()
+        }
+        self._elsewhere_K = torch.stack(list(self._weights_K.values())).mean(0)
+
+    def weights(self, teachers_KBC: Tensor, slices_B: Sequence[str]) -> Tensor:
+        """Weights [K, B]."""
+        columns = [self._weights_K.get(name, self._elsewhere_K) for name in slices_B]
+        return torch.stack(columns, dim=1).to(teachers_KBC.device)
