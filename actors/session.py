@@ -22,7 +22,7 @@ from actors.ray_setup import (
     raylet_messages_logged,
     wanted_env,
 )
-from actors.signals import signals_ignored, term_interrupts
+from actors.signals import interrupt_on_term, signals_ignored, term_interrupts
 from tutelage.config.runtime import RayConfig
 from tutelage.errors import ClusterError
 
@@ -105,7 +105,14 @@ def starting(
             stack.enter_context(ray_reads_environment(loopback=target.loopback))
             start = _Start(lambda: _join(target.address, namespace, storage), address, CONNECT_S)
         stack.callback(start.end)
-        yield start.wait
+
+        def ready() -> Session:
+            running = start.wait()
+            # Ray's native part has put a handler in front that prints a stack trace.
+            interrupt_on_term()
+            return running
+
+        yield ready
 
 
 class _Start:

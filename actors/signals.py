@@ -14,6 +14,12 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def interrupt_on_term() -> None:
+    """Put the handler of `term_interrupts` in place again, where a library has replaced it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
 @contextmanager
 def term_interrupts() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt in the main thread while the body runs."""
