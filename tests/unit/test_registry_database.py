@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,25 +16,33 @@ from tutelage.registry.tables import SchemaRow
 
 pytestmark = pytest.mark.unit
 
-PLATFORM = Path(__file__).parents[2] / "platform"
+ROOT = Path(__file__).parents[2]
 
 WRITER = """
 import sys
 from pathlib import Path
 from tutelage.registry import open_registry
 home, me = Path(sys.argv[1]), sys.argv[2]
-runs = open_registry(home).runs
-for i in range(20):
+sys.path.append(sys.argv[3])
+from tests.unit.registry_samples import card, model_folder
+registry = open_registry(home)
+runs, versions = registry.runs, registry.versions
+for i in range(3):
+    folder = model_folder(home / "in" / me / str(i), str(i).encode())
+    version = versions.add("reviews", folder, card())
+    versions.set_alias("reviews", "champion", version.id, why=str(i), who=me)
+    versions.folder(version)
+for i in range(8):
     runs.start(f"{me}-{i}", "distill", "job", "", digest="d")
     runs.finish(f"{me}-{i}", "done", {"i": i})
 """
 
 
-def test_four_processes_make_one_database_and_lose_no_run(tmp_path: Path) -> None:
+def test_four_processes_at_once_lose_no_run_no_version_and_no_move(tmp_path: Path) -> None:
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(me)],
-            env={"PYTHONPATH": str(PLATFORM), "PATH": "/usr/bin:/bin"},
+            [sys.executable, "-c", WRITER, str(tmp_path), str(me), str(ROOT)],
+            env={"PYTHONPATH": str(ROOT / "platform"), "PATH": "/usr/bin:/bin"},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -43,8 +52,18 @@ def test_four_processes_make_one_database_and_lose_no_run(tmp_path: Path) -> Non
         assert (writer.communicate(timeout=60)[1], writer.returncode) == ("", 0)
     from tutelage.registry import open_registry
 
-    runs = open_registry(tmp_path).runs.list(status="done")
-    assert sorted(run.run_id for run in runs) == sorted(f"{me}-{i}" for me in range(4) for i in range(20))
+    registry = open_registry(tmp_path)
+    runs = registry.runs.list(status="done")
+    assert sorted(run.run_id for run in runs) == sorted(f"{me}-{i}" for me in range(4) for i in range(8))
+    versions = registry.versions.list()
+    assert len(versions) == 3
+    assert [registry.versions.verify(version) for version in versions] == [[]] * 3
+    receipts = registry.versions.receipts("reviews")
+    assert sorted((r.who, r.why) for r in receipts) == [
+        (str(me), str(i)) for me in range(4) for i in range(3)
+    ]
+    moves = [(r.from_id, r.to_id) for r in reversed(receipts)]
+    assert [before for before, _ in moves[1:]] == [after for _, after in moves[:-1]]
 
 
 def test_another_schema_is_named_with_both_numbers(tmp_path: Path) -> None:
@@ -77,7 +96,7 @@ def test_the_password_of_a_url_is_never_shown() -> None:
 
 def test_an_exception_in_the_body_undoes_the_write(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'r.db'}")
-    with pytest.raises(KeyError), database.write() as session:
+    with suppress(KeyError), database.write() as session:
         session.execute(update(SchemaRow).values(number=9))
         raise KeyError
     database.close()

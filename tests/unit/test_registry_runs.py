@@ -136,3 +136,11 @@ def test_a_run_is_found_by_the_beginning_of_its_id(runs: Runs) -> None:
         runs.get("distill-a")
     with pytest.raises(ConfigError, match="near: distill-a"):
         runs.get("distil-aa")
+
+
+def test_a_done_run_begins_anew_when_it_is_said(runs: Runs, clock: Clock) -> None:
+    start(runs, "d-1")
+    runs.finish("d-1", "done", {"loss": 0.1})
+    clock.now = 2000.0
+    run = runs.start("d-1", "distill", "reviews", "", digest="abc", again=True)
+    assert (run.status, run.figures, run.finished) == ("running", {}, None)

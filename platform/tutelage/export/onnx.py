@@ -75,7 +75,7 @@ def export_model(model: Any, out: Path, config: ExportConfig, stage: Stage | Non
                 optimize=True,
                 verbose=False,
             )
-            assert program is not None  # noqa: S101  what torch's type says for the exporter before dynamo
+            assert program is not None  # the type also covers the exporter before dynamo
             out.parent.mkdir(parents=True, exist_ok=True)
             program.save(str(out), external_data=weights > _PROTOBUF_LIMIT)
         except torch.onnx.errors.OnnxExporterError as problem:

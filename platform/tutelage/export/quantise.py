@@ -1,8 +1,9 @@
 """Dynamic int8: weights are stored as 8-bit integers, activations are quantised as they come.
 
-A list of recipes is tried in order and the first that agrees with torch is taken. `reduce_range` is in none
-of them: it cost six points of accuracy where it was tried. Sources: onnxruntime.quantization, and its note
-that signed weights can saturate on AVX2 and AVX512 without VNNI, where unsigned ones do not.
+A list of recipes is tried in order and the first that agrees with torch is taken. `reduce_range` and one
+scale for a whole matrix are in none of them: where they were tried they cost labels and won no time.
+Sources: onnxruntime.quantization, and its note that signed weights can saturate on processors with AVX2 or
+AVX512 and without VNNI, where unsigned ones do not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from tutelage.config.runtime import ExportConfig
 from tutelage.errors import GateError
 from tutelage.export.agreement import Agreement
-from tutelage.export.session import OUTPUT
+from tutelage.export.graph import narrowing_matrices, quantise_tables
 from tutelage.progress import Stage
 
 
@@ -27,20 +28,19 @@ class Recipe:
 
     name: str
     weights: Literal["int8", "uint8"] = "int8"
-    per_channel: bool = True
-    """One scale for each output channel instead of one for the matrix."""
-    embeddings: bool = True
-    """Quantise the embedding tables too: most of the size of a small student."""
-    head: bool = True
-    """Quantise the last matrix, the one that gives the logits."""
+    """Type of the matrices, each column with its own scale."""
+    tables: bool = True
+    """Embedding tables as int8, each row with its own scale: most of the size of a small student."""
+    narrowing: bool = True
+    """Also the matrices with more inputs than outputs: second feed-forward matrix and classifier."""
 
 
 RECIPES = (
     Recipe("int8"),
+    Recipe("int8-narrowing-fp32", narrowing=False),
     Recipe("uint8", weights="uint8"),
-    Recipe("uint8-fp32-head", weights="uint8", head=False),
-    Recipe("uint8-fp32-embeddings-head", weights="uint8", embeddings=False, head=False),
-    Recipe("int8-per-tensor-fp32-embeddings-head", per_channel=False, embeddings=False, head=False),
+    Recipe("uint8-narrowing-fp32", weights="uint8", narrowing=False),
+    Recipe("uint8-narrowing-tables-fp32", weights="uint8", narrowing=False, tables=False),
 )
 
 
@@ -113,29 +113,23 @@ def apply_recipe(fp32: Path, out: Path, recipe: Recipe) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    keep = [] if recipe.head else [head_node(onnx.load(str(fp32), load_external_data=False))]
-    external = fp32.with_name(fp32.name + ".data").exists()
+    model = onnx.load(str(fp32))
+    keep = [] if recipe.narrowing else narrowing_matrices(model)
+    if recipe.tables:
+        quantise_tables(model)
     with _quiet():
         quantize_dynamic(
-            str(fp32),
+            model,
             str(out),
-            op_types_to_quantize=["MatMul", "Gemm", "Attention", *(["Gather"] if recipe.embeddings else [])],
-            per_channel=recipe.per_channel,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
             weight_type=QuantType.QInt8 if recipe.weights == "int8" else QuantType.QUInt8,
-            nodes_to_exclude=keep,
-            use_external_data_format=external,
+            # The quantizer turns a Gemm into a MatMul of this name before it looks for names.
+            nodes_to_exclude=[*keep, *(f"{name}_MatMul" for name in keep)],
+            use_external_data_format=fp32.with_name(fp32.name + ".data").exists(),
             # Tensors behind operators that shape inference does not know are float; without this it raises.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
-
-
-def head_node(model: Any) -> str:
-    """The name of the matrix product that gives the logits: the first one met going back from the output."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    node = makers.get(OUTPUT)
-    while node is not None and node.op_type not in ("MatMul", "Gemm"):
-        node = next((makers[name] for name in node.input if name in makers), None)
-    return str(node.name) if node is not None else ""
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:

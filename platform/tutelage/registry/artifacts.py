@@ -112,7 +112,7 @@ class ArtifactStore:
         with self._explained(self.root):
             listing = self._fs.find(self._objects, detail=True) if self._fs.exists(self._objects) else {}
         for path, info in listing.items():
-            yield StoredObject(_digest_of(path), int(info.get("size") or 0), self._age(path, info))
+            yield StoredObject(_digest_of(path), int(info.get("size") or 0), self._age(info))
 
     def remove(self, digests: Iterable[str], *, leftovers_older_s: float | None = None) -> None:
         """Remove objects by digest, and with `leftovers_older_s` unfinished files of at least that age."""
@@ -122,7 +122,7 @@ class ArtifactStore:
             if leftovers_older_s is None or not self._fs.exists(self._objects):
                 return
             for path, info in self._fs.find(self._objects, detail=True).items():
-                if not _digest_of(path) and self._age(path, info) >= leftovers_older_s:
+                if not _digest_of(path) and self._age(info) >= leftovers_older_s:
                     self._fs.rm_file(path)
 
     def _path(self, digest: str) -> str:
@@ -188,8 +188,9 @@ class ArtifactStore:
                 fix="restore it from a copy of the store, or add the same files again",
             )
 
-    def _age(self, path: str, info: Mapping[str, Any]) -> float:
-        when = info.get("mtime") or info.get("LastModified") or info.get("created")
+    def _age(self, info: Mapping[str, Any]) -> float:
+        known = (info.get(key) for key in ("mtime", "LastModified", "created"))
+        when = next((one for one in known if one is not None), None)
         if when is None:
             return 0.0
         return max(0.0, self._clock() - float(when.timestamp() if hasattr(when, "timestamp") else when))

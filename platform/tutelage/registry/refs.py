@@ -56,7 +56,7 @@ def _by_alias(session: Session, name: str, alias: str) -> VersionRow:
         known = session.scalars(select(AliasRow.alias).where(AliasRow.name == name).order_by(AliasRow.alias))
         raise ConfigError(
             f"'{name}' has no alias '{alias}', only {', '.join(known) or 'none'}",
-            fix=f"set it: tutelage models alias {name} {alias} ID",
+            fix=f"set it: tutelage models alias {name}:ID {alias} --why REASON",
         )
     return _by_prefix(session, f"{name}@{alias}", row.version_id, name)
 

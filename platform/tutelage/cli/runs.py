@@ -1,0 +1,111 @@
+"""`tutelage runs`: what was started, how it ended, what it measured."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tutelage.cli.console import Console
+    from tutelage.registry import Run, Runs
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List and show recorded runs."
+)
+
+
+@app.command()
+def ls(
+    ctx: typer.Context,
+    kind: Annotated[str | None, typer.Option("--kind", help="Such as finetune or distill.")] = None,
+    job: Annotated[str | None, typer.Option("--job", help="Only runs of the job of this name.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="running, done, failed or interrupted.")
+    ] = None,
+) -> None:
+    """List runs, newest first."""
+    from tutelage.cli.text import duration
+    from tutelage.errors import ConfigError
+    from tutelage.registry.runs import STATUSES
+
+    if status is not None and status not in STATUSES:
+        raise ConfigError(f"--status {status} is not one of {', '.join(STATUSES)}", fix="use one of them")
+    console: Console = ctx.obj
+    runs = _runs().list(kind=kind, job=job, status=status)
+
+    def human() -> str | None:
+        if not runs:
+            return "no such runs"
+        columns = ("run", "kind", "job", "status", "started (UTC)", "took", "loss", "accuracy")
+        lines = [
+            [
+                run.run_id,
+                run.kind,
+                run.job_name,
+                run.status,
+                _time(run.started)[:16].replace("T", " "),
+                "" if run.seconds is None else duration(run.seconds),
+                _figure(run, "loss"),
+                _figure(run, "accuracy"),
+            ]
+            for run in runs
+        ]
+        console.table("", columns, lines)
+        return None
+
+    console.result({"runs": [_row(run) for run in runs]}, human)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],
+    config: Annotated[bool, typer.Option("--config", help="Only the job that ran, as YAML.")] = False,
+) -> None:
+    """Show one run: how it ended, its figures, where it ran."""
+    from tutelage.config.dump import to_yaml
+
+    console: Console = ctx.obj
+    run = _runs().get(run_id)
+    data = _row(run)
+    human = run.config_yaml if config else to_yaml(_without_none(data))
+    console.result({**data, "config_yaml": run.config_yaml}, human.rstrip())
+
+
+def _runs() -> Runs:
+    from tutelage.files import home
+    from tutelage.registry import open_registry
+
+    return open_registry(home()).runs
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {
+        "run": run.run_id,
+        "kind": run.kind,
+        "job": run.job_name,
+        "status": run.status,
+        "started": _time(run.started),
+        "finished": None if run.finished is None else _time(run.finished),
+        "seconds": run.seconds,
+        "host": run.host,
+        "pid": run.pid,
+        "digest": run.digest,
+        "parent": run.parent,
+        "figures": run.figures,
+    }
+
+
+def _figure(run: Run, name: str) -> str:
+    value = run.figures.get(name)
+    return f"{value:.3f}" if isinstance(value, float) else ""
+
+
+def _without_none(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
