@@ -31,7 +31,7 @@ class Engine:
     ) -> None:
         deepspeed = _import_deepspeed()
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay)
+        optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay, fused=True)
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
@@ -39,7 +39,7 @@ class Engine:
             config=engine_config(train, precision, world_size, universal=universal),
             dist_init_required=False,
         )
-        self._stage = train.zero_stage
+        self._stage = zero_stage(train, precision)
         self.device = self._engine.device
 
     def logits(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def engine_config(
         # Left out, this key means 1.0, not off.
         "gradient_clipping": train.clip,
         "zero_optimization": {
-            "stage": train.zero_stage,
+            "stage": zero_stage(train, precision),
             # Contiguous buffers gave wrong gradients now and then with stage 3, bf16 and two CPU workers.
             "contiguous_gradients": False,
         },
@@ -114,8 +114,22 @@ def engine_config(
     }
 
 
+def zero_stage(train: TrainConfig, precision: Type) -> int:
+    """The ZeRO stage that runs: in bf16 and fp16 at least 1.
+
+    DeepSpeed's stage 0 keeps its fp32 masters in an optimizer that gives them to nobody, so `weights`
+    would be rounded, and its trajectory leaves fp32 ten times as far as that of the other stages.
+    """
+    return train.zero_stage if precision == "fp32" else max(1, train.zero_stage)
+
+
+def is_sharded(folder: Path) -> bool:
+    """True when each worker saved a part of the optimizer state: another number needs `to_universal`."""
+    return any((folder / _TAG).glob("*_optim_states.pt"))
+
+
 def to_universal(folder: Path) -> Path:
-    """Convert saved state so that another number of workers can load it; returns the new folder."""
+    """Convert sharded state so that another number of workers can load it; returns the new folder."""
     target = folder.parent / f"{folder.name}-universal"
     command = [
         sys.executable,

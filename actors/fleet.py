@@ -52,9 +52,9 @@ class Fleet:
         try:
             cards: list[dict[str, str]] = ray.get(pending, timeout=deadline_s)
         except ray.exceptions.GetTimeoutError as error:
+            free: Any = ray.available_resources  # Ray leaves it unannotated
             raise TeacherError(
-                f"the teachers did not load within {deadline_s:g} s: the cluster has "
-                f"{ray.available_resources()} free",
+                f"the teachers did not load within {deadline_s:g} s: the cluster has {free()} free",
                 fix="lower teachers.*.num_cpus or num_gpus, or add nodes",
             ) from error
         except ray.exceptions.RayError as error:

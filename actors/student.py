@@ -29,26 +29,25 @@ def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -
     The result holds `points`, `teachers` (counters), `steps`, `seconds`, `waited_s`, `precision`.
     """
     import ray.train
-    from ray.train.torch import TorchTrainer
+    import ray.train.torch
 
     train = training.train
-    trainer = TorchTrainer(
+    api: Any = ray.train  # its annotations are still those of the first Ray Train
+    trainer = api.torch.TorchTrainer(
         train_worker,
         train_loop_config={"training": training, "replicas": replicas, "board": board},
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=api.ScalingConfig(
             num_workers=train.workers,
             use_gpu=train.gpus_per_worker > 0,
             resources_per_worker={"CPU": train.cpus_per_worker}
             | ({"GPU": train.gpus_per_worker} if train.gpus_per_worker else {}),
         ),
-        run_config=ray.train.RunConfig(
+        run_config=api.RunConfig(
             name="train",
             storage_path=f"{training.storage}/{training.run}",
-            failure_config=ray.train.FailureConfig(
-                max_failures=train.max_failures, controller_failure_limit=3
-            ),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            failure_config=api.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
+            checkpoint_config=api.CheckpointConfig(num_to_keep=2),
+            logging_config=api.LoggingConfig(log_level="ERROR"),
         ),
     )
     try:
@@ -67,8 +66,9 @@ def fit_all(
     """
     import ray
 
+    resources: Any = ray.cluster_resources  # Ray leaves it unannotated
     need = max(training.train.workers * training.train.cpus_per_worker for training in trainings.values())
-    room = threading.Semaphore(int(max(1.0, ray.cluster_resources().get("CPU", 1.0) / need)))
+    room = threading.Semaphore(int(max(1.0, resources().get("CPU", 1.0) / need)))
     ended: queue.Queue[tuple[str, dict[str, Any] | Exception]] = queue.Queue()
     failed = threading.Event()
 
@@ -98,7 +98,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     import torch
 
-    from actors.engine import Engine, to_universal
+    from actors.engine import Engine, is_sharded, to_universal
     from actors.trainer import Trainer
     from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
     from tutelage.data.examples import Examples
@@ -125,7 +125,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             checkpoint.to_directory(str(saved))
             kept = json.loads((saved / _STATE).read_text())
             state, best = TrainState(**kept["state"]), _read_best(saved)
-            universal = kept["workers"] != world.size
+            universal = kept["workers"] != world.size and is_sharded(saved)
         engine = Engine(model, train, precision, world.size, universal=universal)
         if checkpoint is not None:
             engine.load(to_universal(saved) if universal else saved)

@@ -8,8 +8,10 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import ray.train
+import ray.train.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -107,7 +109,8 @@ def quiet() -> None:
     """Keep libraries' chatter off the driver's terminal; errors still travel as exceptions."""
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    words: Any = transformers.utils.logging
+    words.set_verbosity_error()
+    words.disable_progress_bar()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -33,7 +33,7 @@ class LoraFinetune(Section):
     type: Literal["lora"]
     rank: Positive = 8
     """Rank of the two factors of each adapter."""
-    alpha: float = Field(default=16, gt=0)
+    alpha: Positive = 16
     """Adapters are scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of an adapter's inputs that is dropped in training."""

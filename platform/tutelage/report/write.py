@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, cast
 
 from pydantic import ValidationError
 
@@ -29,7 +28,7 @@ def write_report(report: Report, folder: Path) -> Path:
     try:
         for name, text in files.items():
             with atomic_write(folder / name) as file:
-                cast("IO[str]", file).write(text)
+                file.write(text)
     except OSError as error:
         raise StoreError(
             f"report folder {folder}: {error.strerror or error}, a folder that can be written is needed",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -100,8 +100,10 @@ class ArrowStore(MemoryStore):
                 "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits_NC.ravel()), logits_NC.shape[1]),
             }
         )
-        with atomic_write(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        with atomic_write(path, "wb") as file:
+            sink: Any = file  # pyarrow takes any binary file; its stubs know fewer
+            with pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
         self._seen.add(path.name)
         self._unsaved.clear()
 
@@ -119,12 +121,12 @@ class ArrowStore(MemoryStore):
 def _read(path: Path) -> tuple[list[bytes], Logits]:
     try:
         with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all().combine_chunks()
+            table = pa.ipc.open_file(source).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(
             f"{path}: not a signal file ({error})", fix="delete the file; it will be scored again"
         ) from error
-    column = table["logits"].chunk(0)
-    width = column.type.list_size
-    logits_NC = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width).copy()
-    return table["digest"].to_pylist(), logits_NC
+    digests: list[Any] = table.column("digest").to_pylist()
+    column: Any = table.column("logits").combine_chunks()
+    logits_NC: Logits = column.flatten().to_numpy(zero_copy_only=False).reshape(len(digests), -1)
+    return digests, logits_NC.copy()
