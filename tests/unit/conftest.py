@@ -39,3 +39,11 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     for name in [name for name in os.environ if name.startswith("TUTELAGE")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path_factory.mktemp("home", numbered=True)))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tensors of a few numbers: waiting for a second thread takes a hundred times as long as the sum."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
