@@ -33,7 +33,7 @@ def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -
 
     train = training.train
     api: Any = ray.train  # its annotations are still those of the first Ray Train
-    trainer = api.torch.TorchTrainer(
+    trainer = lean_trainer()(
         train_worker,
         train_loop_config={"training": training, "replicas": replicas, "board": board},
         scaling_config=api.ScalingConfig(
@@ -54,6 +54,25 @@ def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -
         return cast(dict[str, Any], trainer.fit().return_value)
     except ray.train.TrainingFailedError as error:
         raise TrainError(f"{training.run}: {_reason(error)}", fix=_fix(error)) from error
+
+
+def lean_trainer() -> Any:
+    """Ray's TorchTrainer without two helper processes that a training here never uses.
+
+    One serves Ray Data shards, and rows come from Arrow files. The other asks the dashboard whether the
+    controller lives, and cannot without a dashboard. Each imports Ray Train for seconds at every start.
+    """
+    from ray._private.worker import get_dashboard_url
+    from ray.train.torch import TorchTrainer
+
+    unused = {"DatasetsCallback"} | (set() if get_dashboard_url() else {"PlacementGroupCleanerCallback"})
+
+    class LeanTrainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            base: Any = super()
+            return [callback for callback in base._create_default_callbacks() if type(callback).__name__ not in unused]
+
+    return LeanTrainer
 
 
 def fit_all(
