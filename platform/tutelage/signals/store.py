@@ -122,7 +122,8 @@ def _read(path: Path) -> tuple[list[bytes], Logits]:
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
-    except (OSError, pa.ArrowInvalid) as error:
+        _check(table.schema)
+    except (OSError, pa.ArrowInvalid, ValueError) as error:
         raise StoreError(
             f"{path}: not a signal file ({error})", fix="delete the file; it will be scored again"
         ) from error
@@ -130,3 +131,11 @@ def _read(path: Path) -> tuple[list[bytes], Logits]:
     column: Any = table.column("logits").combine_chunks()
     logits_NC: Logits = column.flatten().to_numpy(zero_copy_only=False).reshape(len(digests), -1)
     return digests, logits_NC.copy()
+
+
+def _check(schema: pa.Schema) -> None:
+    """Raise ValueError for a file that holds something else than `flush` writes."""
+    found: dict[str, Any] = {field.name: field.type for field in schema}
+    digest, logits = found.get("digest"), found.get("logits")
+    if digest != pa.binary(16) or logits is None or not pa.types.is_fixed_size_list(logits):
+        raise ValueError(f"its columns are {', '.join(f'{name}: {kind}' for name, kind in found.items())}")
