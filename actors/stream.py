@@ -109,9 +109,10 @@ class TeacherChannel:
                     fix="look at the teacher's log; stream.retries and stream.deadline_s set the patience",
                 )
             self.counters.retries += 1
-            if len(self._replicas) == 1:
-                # The only replica is being restarted: give it time to load its model.
-                self._pause(min(8.0, 0.5 * 2 ** len(faults)))
+            rounds, others = divmod(len(faults), len(self._replicas))
+            if not others:
+                # Every replica has failed and is being restarted: give them time to load their model.
+                self._pause(min(8.0, 0.5 * 2**rounds))
             asked = self._send((index + 1) % len(self._replicas), request)
 
     def _send(self, index: int, request: Request) -> tuple[int, Pending]:
