@@ -173,9 +173,13 @@ class SignalStream:
         begin = time.perf_counter()
         for channel in self.channels:
             if channel.name in slot.asked and slot.request is not None:
-                logits_BC = channel.take(slot.request, slot.asked[channel.name])
-                self._stores[channel.name].put(slot.batch.digests, logits_BC)
-                slot.known[channel.name] = logits_BC
+                store, digests = self._stores[channel.name], slot.batch.digests
+                store.put(digests, channel.take(slot.request, slot.asked[channel.name]))
+                # A text scored before beside other texts may differ in its last bit: what the store
+                # kept is what the student hears, so that a cold and a warm run give the same numbers.
+                kept_BC = store.get(digests)
+                assert kept_BC is not None
+                slot.known[channel.name] = kept_BC
         self.waited_s += time.perf_counter() - begin
         if not self.channels:
             return slot.batch, None
