@@ -121,7 +121,7 @@ def measure_teachers(asked: Asked, stage: Stage) -> dict[str, dict[str, float]]:
     slices = np.array(examples.slices(rows))
     return {
         str(part): {name: float(nll_KN[k, slices == part].mean()) for k, name in enumerate(asked.names)}
-        for part in sorted(set(slices))
+        for part in in_order(slices)
     }
 
 
@@ -146,7 +146,7 @@ def judge_teachers(asked: Asked, measured: dict[str, dict[str, float]], stage: S
         combined=score(mixture(teachers_KNC, weights_KN).numpy(), labels, slices),
         weights={
             str(part): {name: float(weights_KN[k, slices == part].mean()) for k, name in enumerate(names)}
-            for part in sorted(set(slices))
+            for part in in_order(slices)
         },
         parity=parity,
         parity_same_label=same,
@@ -229,8 +229,13 @@ def judge_student(space: Workspace, folder: Path) -> StudentJudge:
 def score(logits_NC: Logits, labels: NDArray[np.int32], slices: NDArray[np.str_]) -> Scores:
     """Share of right answers in each slice, and the mean over slices, each counting the same."""
     right = logits_NC.argmax(-1) == labels
-    by_slice = {str(part): float(right[slices == part].mean()) for part in sorted(set(slices))}
+    by_slice = {str(part): float(right[slices == part].mean()) for part in in_order(slices)}
     return Scores(by_slice, float(np.mean(list(by_slice.values()))) if by_slice else 0.0, len(labels))
+
+
+def in_order(slices: NDArray[np.str_]) -> list[str]:
+    """Each slice once, in the order of the job's sources."""
+    return list(dict.fromkeys(slices.tolist()))
 
 
 def _in_order(batches: list[tuple[Rows, Batch]], logits: Callable[[Batch], Logits]) -> Logits:

@@ -62,15 +62,20 @@ def lean_trainer() -> Any:
     One serves Ray Data shards, and rows come from Arrow files. The other asks the dashboard whether the
     controller lives, and cannot without a dashboard. Each imports Ray Train for seconds at every start.
     """
-    from ray._private.worker import get_dashboard_url
+    from ray._private import worker
     from ray.train.torch import TorchTrainer
 
-    unused = {"DatasetsCallback"} | (set() if get_dashboard_url() else {"PlacementGroupCleanerCallback"})
+    dashboard: Any = worker.get_dashboard_url  # Ray leaves it unannotated
+    unused = {"DatasetsCallback"} | (set() if dashboard() else {"PlacementGroupCleanerCallback"})
 
     class LeanTrainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             base: Any = super()
-            return [callback for callback in base._create_default_callbacks() if type(callback).__name__ not in unused]
+            return [
+                callback
+                for callback in base._create_default_callbacks()
+                if type(callback).__name__ not in unused
+            ]
 
     return LeanTrainer
 

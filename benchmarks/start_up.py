@@ -1,6 +1,6 @@
 """How long a Ray Train job takes to its first line: our trainer beside Ray's own, in one run.
 
-    python -m benchmarks.start_up [--rounds 3]
+python -m benchmarks.start_up [--rounds 3]
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def resolve_precision(precision: Precision, *, cuda_bf16: bool | None, cpu_flags
     """`auto` becomes bf16 where the hardware multiplies bf16 matrices, else fp32.
 
     `cuda_bf16` is None without a GPU. On a CPU only AMX makes bf16 the faster type: with AVX512-BF16 alone
-    a matrix product takes 1.4 to 2.6 times as long as in fp32, on AVX2 50 times.
+    a matrix product takes 1.4 to 1.7 times as long as in fp32 (benchmarks/precision.py).
     """
     if precision != "auto":
         return precision
