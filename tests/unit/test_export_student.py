@@ -160,3 +160,25 @@ def test_a_folder_without_a_model_is_named(source: Exported, tmp_path: Path) -> 
     with pytest.raises(ModelError, match="empty"):
         export_student(tmp_path / "empty", tmp_path / "out", CONFIG, source.probe)
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_beyond_the_limit_of_one_file_stand_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tutelage.export import onnx
+    from tutelage.export.quantise import RECIPES, apply_recipe
+
+    monkeypatch.setattr(onnx, "_PROTOBUF_LIMIT", 0)
+    model = tiny_encoder(tmp_path / "model", "distilbert")
+    file = onnx.export_model(model, tmp_path / "out" / "m.onnx", CONFIG)
+    names = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
+    assert (file.single_file, set(names), file.bytes) == (
+        False,
+        {"m.onnx", "m.onnx.data"},
+        sum(names.values()),
+    )
+    apply_recipe(file.path, tmp_path / "out" / "q.onnx", RECIPES[0])
+    (batch,) = texts(8, (4, 9))
+    exact = TorchClassifier(model).logits(*batch)
+    np.testing.assert_allclose(OnnxClassifier(file.path).logits(*batch), exact, atol=1e-4)
+    np.testing.assert_allclose(OnnxClassifier(tmp_path / "out" / "q.onnx").logits(*batch), exact, atol=0.5)
