@@ -68,6 +68,8 @@ class JobConfig(Section):
                 )
             if need_labels and source.columns.label is None:
                 raise ValueError(f"{key}: source '{name}' has no label column (columns.label is null)")
+            if need_labels and picks[name].labels == 0:
+                raise ValueError(f"{key}.{name}.labels is 0; a fine-tuning learns from labels alone")
 
     def _check_objectives(self, teachers: list[str]) -> None:
         _once("objectives", [objective.type for objective in self.objectives])

@@ -46,7 +46,7 @@ class TrainConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout of the trained model; the model's own when null."""
     precision: Precision = "auto"
-    """`auto`: bf16 where the hardware multiplies it, else fp32."""
+    """`auto`: bf16 where the hardware multiplies it, else fp32. fp16 needs a GPU."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed ZeRO: 1 shards optimiser state, 2 gradients too, 3 weights too."""
     workers: Positive = 1
@@ -78,6 +78,12 @@ class TrainConfig(Section):
                 f"micro_batch_size {self.micro_batch_size} does not divide "
                 f"batch_size / workers = {per_worker}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fp16_has_a_gpu(self) -> TrainConfig:
+        if self.precision == "fp16" and not self.gpus_per_worker:
+            raise ValueError("precision fp16 needs gpus_per_worker above 0; on a CPU use fp32 or auto")
         return self
 
     @property
