@@ -49,6 +49,7 @@ VERBS = (
     Verb("finetune", "tutelage.cli.finetune:finetune", "Make the teachers of a job", LIFE),
     Verb("distill", "tutelage.cli.distill:distill", "Train the student from its teachers", LIFE),
     Verb("export", "tutelage.cli.export:export", "Write ONNX files and record a version", LIFE),
+    Verb("deploy", "tutelage.cli.deploy:deploy", "Serve a version over HTTP", LIFE),
     Verb("models", "tutelage.cli.models:app", "List, show, verify and name versions", LOOK),
     Verb("runs", "tutelage.cli.runs:app", "List and show runs", LOOK),
     Verb("report", "tutelage.cli.report:report", "Render the report of a run again", LOOK),

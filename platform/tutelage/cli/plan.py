@@ -43,11 +43,12 @@ def distill_table(space: Workspace, *, fresh: bool) -> list[dict[str, Any]]:
     workers = job.train.workers
     calls = -(-training["rows"] // job.train.micro_batch) * len(job.teachers)
     reply = 4 * len(job.task.labels)
+    run, done = _student_run(space)
     rows.append(
         {
             "step": "distill",
-            "run": "",
-            "does": "train",
+            "run": run,
+            "does": "reuse" if done and not fresh else "train",
             **training,
             "teacher calls": calls,
             "bytes a text": reply * len(job.teachers),
@@ -56,6 +57,21 @@ def distill_table(space: Workspace, *, fresh: bool) -> list[dict[str, Any]]:
         }
     )
     return rows
+
+
+def _student_run(space: Workspace) -> tuple[str, bool]:
+    """The run id of the student and whether it is done; no id before its teachers are made."""
+    from actors.distill import teacher_specs
+    from actors.workspace import distill_run, finished
+    from tutelage.cli.export import finished_teachers
+    from tutelage.errors import TrainError
+
+    try:
+        specs = teacher_specs(space, finished_teachers(space))
+    except TrainError:
+        return "", False
+    run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
+    return run, finished(space, run) is not None
 
 
 def show_plan(console: Console, rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,47 @@
+"""The README's words hold: its job file is valid, its verbs exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tutelage.cli.main import VERBS
+from tutelage.config.load import load_job
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_job_file_of_the_readme_is_valid(tmp_path: Path) -> None:
+    """A reader can start from the YAML as it stands."""
+    block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    path = tmp_path / "tickets.yaml"
+    path.write_text(block.group(1), encoding="utf-8")
+    job = load_job(path).job
+    assert [teacher.name for teacher in job.teachers] == ["large", "mail"]
+    assert job.data.sources["chat"].columns.label is None
+
+
+def test_every_verb_that_the_readme_types_exists() -> None:
+    """No command line of the README is unknown to the program."""
+    typed = set(re.findall(r"^tutelage ([a-z]+)", README, re.MULTILINE))
+    assert len(typed) >= 4
+    assert typed <= {verb.name for verb in VERBS}
+
+
+def test_every_link_and_picture_of_the_readme_is_there() -> None:
+    """A relative link names a file of the repository."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    """`make X` of the README is a target of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make ([a-z]+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
