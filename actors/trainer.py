@@ -120,6 +120,8 @@ class Trainer:
         """
         train, spe = self._training.train, self._plan.steps_per_epoch
         evaluate_every, keep_every = train.evaluate_every or spe, train.checkpoint_every or spe
+        # Models are loaded in evaluation mode, and DeepSpeed leaves them there: no dropout.
+        self._engine.train()
         while state.step < self.total and not state.stopped_early:
             epoch, offset = divmod(state.step, spe)
             batches = self._plan.epoch(epoch)[offset:][: self.total - state.step]

@@ -47,3 +47,11 @@ def _one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny student with tokenised rows, made once: `tests.unit.training_samples.Tiny`."""
+    from tests.unit.training_samples import make
+
+    return make(tmp_path_factory.mktemp("tiny"))
