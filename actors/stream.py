@@ -151,9 +151,13 @@ class SignalStream:
             yield self._finish(ahead.popleft())
 
     def flush(self) -> None:
-        """Make all signals so far safe, and see those of other workers."""
+        """Make all signals so far safe."""
         for store in self._stores.values():
             store.flush()
+
+    def refresh(self) -> None:
+        """See the signals that other workers have flushed."""
+        for store in self._stores.values():
             store.refresh()
 
     def _begin(self, batch: Batch) -> _Slot:

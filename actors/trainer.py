@@ -135,11 +135,17 @@ class Trainer:
                 if self._world.rank == 0:
                     self._keeper.progress(state, self.total)
                 if state.step % keep_every == 0 or last or state.stopped_early:
-                    self._stream.flush()
+                    self._share_signals()
                     self._keeper.checkpoint(state, best)
                 if state.stopped_early:
                     break
         return best if train.early_stop and best is not None else self._engine.weights()
+
+    def _share_signals(self) -> None:
+        """Every worker sees what all have flushed, so no example is asked of a teacher twice. Collective."""
+        self._stream.flush()
+        self._world.sum(torch.zeros(1))  # nobody looks before the last one has written
+        self._stream.refresh()
 
     @property
     def _log_every(self) -> int:
