@@ -27,6 +27,7 @@ def deploy(
     config: ServeConfig,
     app_name: str = "tutelage",
     *,
+    route: str = "/",
     ready_s: float = READY_S,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Endpoint:
@@ -37,6 +38,7 @@ def deploy(
         version: what the replies name.
         config: the `serve` section; port 0 takes a free one.
         app_name: Serve's name for the endpoint.
+        route: the path below which it answers; two endpoints of one cluster need two.
         ready_s: how long replicas may take to start.
         tell: hears of each change while it waits.
 
@@ -54,10 +56,10 @@ def deploy(
     deadline = time.monotonic() + ready_s
     app = application(folder.absolute(), version, config)
     # `serve.run` waits without a limit when the cluster has no room for a replica.
-    serve.api._run(app, name=app_name, route_prefix="/", _blocking=False)
+    serve.api._run(app, name=app_name, route_prefix=route, _blocking=False)
     _wait_running(app_name, deadline, config, tell)
     host = "127.0.0.1" if config.host in _ANY else config.host
-    endpoint = Endpoint(f"http://{host}:{port}", version.name, version.id, config.variant)
+    endpoint = Endpoint(f"http://{host}:{port}{route.rstrip('/')}", version.name, version.id, config.variant)
     _wait_version(endpoint, deadline)
     return endpoint
 

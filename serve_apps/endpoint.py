@@ -57,7 +57,7 @@ def application(folder: Path, version: VersionRef, config: ServeConfig) -> Any:
         # A new replica starts before an old one stops: requests never wait for a start.
         max_surge_percent=100,
         graceful_shutdown_wait_loop_s=0.2,
-        graceful_shutdown_timeout_s=20,
+        graceful_shutdown_timeout_s=10,
         # A version that does not load will not load the third time either.
         max_constructor_retry_count=1,
         logging_config={"log_level": "WARNING", "enable_access_log": False},

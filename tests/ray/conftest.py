@@ -7,32 +7,26 @@ killed, and fail the test.
 
 from __future__ import annotations
 
-import gc
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from actors.session import Session, session
+from tests.ray.leftovers import free_cpus, leftovers, living_actors
 from tutelage.config.runtime import RayConfig
 
 CPUS = 4
-SETTLE_S = 20.0
-"""How long actors may take to go after their last handle did."""
 
-RAY_SERVICES = {
-    "_AutoscalingCoordinatorActor",
-    "AutoscalingCoordinator",
-    "TrainStateActor",
-    "UsageActor",
-    "_StatsActor",
-    "_ActorLocationTracker",
-}
-"""Detached actors without resources that Ray's libraries keep for the life of a cluster."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `import ray.serve` pass: Ray's own models use a way of pydantic that warns."""
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:Using extra keyword arguments on `Field`:pydantic.warnings.PydanticDeprecatedSince20",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -77,55 +71,12 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     request.getfixturevalue("cluster")
-    before, cpus = set(_actors()), _free_cpus()
+    before, cpus = living_actors(), free_cpus()
     yield
-    problem = _leftovers(before, cpus)
+    problem = leftovers(before, cpus)
     assert not problem, problem
 
 
 def _fixtures_of_module(request: pytest.FixtureRequest) -> set[str]:
     items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
     return {name for item in items for name in getattr(item, "fixturenames", ())}
-
-
-def _leftovers(before: set[str], cpus: float) -> str:
-    """Empty once everything is as before; else what is not, after it has been killed."""
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        gc.collect()
-        left = {id: name for id, name in _actors().items() if id not in before}
-        free = _free_cpus()
-        if not left and free >= cpus:
-            return ""
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    for id in left:
-        _kill(id)
-    names = ", ".join(sorted(left.values())) or "none"
-    return f"actors left: {names}; CPUs free: {free:g}, before: {cpus:g}"
-
-
-def _actors() -> dict[str, str]:
-    """Living actors that are not Ray's own services: id -> class (and name)."""
-    from ray._private import state
-
-    table: dict[str, dict[str, Any]] = state.actors()
-    return {
-        id: f"{actor['ActorClassName']} {actor['Name']}".strip()
-        for id, actor in table.items()
-        if actor["State"] != "DEAD" and actor["ActorClassName"] not in RAY_SERVICES
-    }
-
-
-def _free_cpus() -> float:
-    import ray
-
-    return float(ray.available_resources().get("CPU", 0.0))
-
-
-def _kill(id: str) -> None:
-    import ray
-    from ray._private import worker
-
-    worker.global_worker.core_worker.kill_actor(ray.ActorID(bytes.fromhex(id)), True)
