@@ -30,7 +30,6 @@ class Actor:
     kind: str
     """Its class."""
     name: str
-    namespace: str
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}".strip()
@@ -67,7 +66,7 @@ def living_actors() -> dict[str, Actor]:
 
     table: dict[str, dict[str, Any]] = state.actors()
     return {
-        id: Actor(actor["ActorClassName"], actor["Name"], actor["RayNamespace"])
+        id: Actor(actor["ActorClassName"], actor["Name"])
         for id, actor in table.items()
         if actor["State"] != "DEAD" and actor["ActorClassName"] not in RAY_SERVICES
     }
@@ -85,9 +84,10 @@ def _kill(id: str, actor: Actor) -> None:
     from ray._private import worker
 
     try:
-        if actor.name:
-            ray.kill(ray.get_actor(actor.name, namespace=actor.namespace))
-        else:
-            worker.global_worker.core_worker.kill_actor(ray.ActorID(bytes.fromhex(id)), True)
+        for named in ray.util.list_named_actors(all_namespaces=True):
+            if actor.name and named["name"] == actor.name:
+                ray.kill(ray.get_actor(**named))
+                return
+        worker.global_worker.core_worker.kill_actor(ray.ActorID(bytes.fromhex(id)), True)
     except (ValueError, ray.exceptions.RayError):
         return  # gone by itself, or owned by another process: the message names it all the same
