@@ -66,8 +66,10 @@ def distill(
         asked = Asked(space, specs, fleet.replicas, signal_folders(space, specs))
         measured: dict[str, dict[str, float]] = {}
         if isinstance(space.job.combiner, Validated):
+            with ui.stage("fleet") as stage:
+                replicas = fleet.ready(LOAD_DEADLINE_S)
+                stage.note(", ".join(f"{card['replica']} on {card['device']}" for card in replicas))
             with ui.stage("measure") as stage:
-                fleet.ready(LOAD_DEADLINE_S)
                 measured = measure_teachers(asked, stage)
         if result is None:
             with ui.stage("distill") as stage:

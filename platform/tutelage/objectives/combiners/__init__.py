@@ -8,6 +8,8 @@ from tutelage.objectives.combiners.confidence import ConfidenceRule
 from tutelage.objectives.combiners.validated import Measured, ValidatedRule
 from tutelage.objectives.combiners.weighted import WeightedRule
 
+__all__ = ["Measured", "build_combiner"]
+
 
 def build_combiner(
     section: config.Combiner, teachers: list[str], measured: Measured | None = None
