@@ -39,7 +39,8 @@ def describe(folder: str | Path) -> ModelCard:
             fix="save the model with safetensors (save_pretrained does)",
         )
     architecture = str((config.get("architectures") or ["?"])[0])
-    id2label = config.get("id2label") or {}
+    # Placeholder names of two classes are transformers' default, which a saved config leaves out.
+    id2label = config.get("id2label") or {n: f"LABEL_{n}" for n in range(config.get("num_labels") or 2)}
     labels = [str(id2label[key]) for key in sorted(id2label, key=int)]
     return ModelCard(
         folder=str(folder),
@@ -47,7 +48,7 @@ def describe(folder: str | Path) -> ModelCard:
         layers=int(config.get("num_hidden_layers") or config.get("n_layers") or 0),
         vocabulary=int(config.get("vocab_size") or 0),
         positions=config.get("max_position_embeddings"),
-        labels=labels if "Classification" in architecture else [],
+        labels=labels if architecture.endswith("ForSequenceClassification") else [],
         tokenizer_vocabulary=_tokenizer_vocabulary(folder),
     )
 
@@ -60,9 +61,9 @@ def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> 
     """
     labels = teacher.labels or card.labels
     key = f"teachers.{teacher.name}"
-    if not labels:
+    if not card.labels:
         raise ModelError(
-            f"{key}.model {card.folder} is a bare {card.architecture} without a trained head",
+            f"{key}.model {card.folder} is a {card.architecture} without a trained head for this task",
             fix=f"add {key}.finetune, or name a fine-tuned model",
         )
     if teacher.labels is None and all(_PLACEHOLDER.match(label) for label in labels):
@@ -70,7 +71,7 @@ def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> 
             f"{key}.model {card.folder} calls its classes {labels}; which is which of {task.labels}?",
             fix=f"write {key}.labels with the task's labels in the order of the model's logits",
         )
-    if teacher.labels and card.labels and len(teacher.labels) != len(card.labels):
+    if teacher.labels and len(teacher.labels) != len(card.labels):
         raise ModelError(
             f"{key}.labels names {len(teacher.labels)} classes, the model has {len(card.labels)}",
             fix=f"write one label for each logit of {card.folder}",
