@@ -159,7 +159,9 @@ def own_processes() -> list[psutil.Process]:
     return list(found.values())
 
 
-def end_processes(processes: list[psutil.Process], *, grace_s: float = 5.0) -> list[psutil.Process]:
+def end_processes(
+    processes: list[psutil.Process], *, grace_s: float = 5.0, step_s: float = 2.0
+) -> list[psutil.Process]:
     """Wait until the processes are gone; end the ones that stay. Returns those that cannot be ended."""
     _, alive = psutil.wait_procs(processes, timeout=grace_s)
     for end in (psutil.Process.terminate, psutil.Process.kill):
@@ -168,5 +170,5 @@ def end_processes(processes: list[psutil.Process], *, grace_s: float = 5.0) -> l
                 end(process)
             except psutil.NoSuchProcess:
                 continue
-        _, alive = psutil.wait_procs(alive, timeout=2.0)
+        _, alive = psutil.wait_procs(alive, timeout=step_s)
     return list(alive)

@@ -19,7 +19,7 @@ import ray
 
 import tutelage
 from actors.ray_setup import own_processes
-from actors.session import Session, cluster_address, find_cluster, session, starting
+from actors.session import Session, find_cluster, session, starting
 from tutelage.config.runtime import RayConfig
 from tutelage.errors import ClusterError
 
@@ -226,13 +226,3 @@ def test_starting_inside_a_session_is_ready_at_once(cluster: Session, tmp_path: 
     """`starting` joins the running one as `session` does."""
     with starting(RayConfig(), tmp_path) as ready:
         assert ready().address == cluster.address
-
-
-def test_an_address_comes_from_the_config_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ray.address, else RAY_ADDRESS, else None; `local` means in-process."""
-    monkeypatch.setenv("RAY_ADDRESS", "env:1")
-    assert cluster_address(RayConfig(address="file:2")) == "file:2"
-    assert cluster_address(RayConfig()) == "env:1"
-    assert cluster_address(RayConfig(address="local")) is None
-    monkeypatch.delenv("RAY_ADDRESS")
-    assert cluster_address(RayConfig()) is None
