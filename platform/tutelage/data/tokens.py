@@ -81,6 +81,12 @@ def _auto_tokenizer(name: str, max_tokens: int) -> tuple[Encode, str]:
             f"there is no tokenizer in '{name}': {str(problem).splitlines()[0]}",
             fix="name a folder with tokenizer files in `tokenizer:`, or a model that has them",
         ) from problem
+    # transformers makes a tokenizer of special tokens alone where the files are missing.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(
+            f"there is no tokenizer in '{name}': no file with its words",
+            fix="name a folder with tokenizer files in `tokenizer:`, or a model that has them",
+        )
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
         identity = digest_folder(Path(scratch))

@@ -48,6 +48,12 @@ def load_tokenizer(folder: str | Path) -> Any:
         raise ModelError(
             f"{folder}: no tokenizer ({error})", fix="save the tokenizer beside the model"
         ) from error
+    # transformers makes a tokenizer of special tokens alone where the files are missing.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(
+            f"{folder}: no tokenizer (no file with its words)", fix="save the tokenizer beside the model"
+        )
+    return tokenizer
 
 
 def prepare_for_training(model: Any, method: Method, keep: list[int] | None = None) -> Any:
