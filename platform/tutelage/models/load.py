@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from tutelage.config.models import FullFinetune, LoraFinetune, Method, PartialFinetune
 from tutelage.errors import ModelError
@@ -18,6 +21,7 @@ def load_classifier(
     With `labels` the head is given these classes, and made anew where the folder has none. Weights
     come from safetensors only; a folder that needs its own Python code is refused by transformers.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     try:
@@ -31,7 +35,7 @@ def load_classifier(
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: cannot be loaded as a classifier ({error})", fix="check the folder"
         ) from error
@@ -39,11 +43,11 @@ def load_classifier(
 
 
 def load_tokenizer(folder: str | Path) -> Any:
-    """The folder's fast tokenizer."""
+    """The folder's fast tokenizer. Raises ModelError when there is none, or one that knows no word."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{folder}: no tokenizer ({error})", fix="save the tokenizer beside the model"
@@ -81,31 +85,29 @@ def merged(model: Any) -> Any:
 def _with_adapters(model: Any, method: LoraFinetune) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=method.rank,
+        lora_alpha=method.alpha,
+        lora_dropout=method.dropout,
+        target_modules=method.target_modules,
+    )
     try:
-        return get_peft_model(
-            model,
-            LoraConfig(
-                task_type=TaskType.SEQ_CLS,
-                r=method.rank,
-                lora_alpha=method.alpha,
-                lora_dropout=method.dropout,
-                target_modules=method.target_modules,
-            ),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            return get_peft_model(model, config)
     except ValueError as error:
+        parts = model.base_model.named_modules()
+        linear = {name.rpartition(".")[2] for name, part in parts if isinstance(part, nn.Linear)}
         raise ModelError(
-            f"lora.target_modules {method.target_modules}: {error}", fix="name layers that the model has"
+            f"method.target_modules {method.target_modules} does not fit {type(model).__name__}: {error}",
+            fix=f"write method.target_modules with some of {', '.join(sorted(linear))}",
         ) from error
 
 
 def _set_dropout(config: Any, dropout: float) -> None:
-    for key in (
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "dropout",
-        "attention_dropout",
-        "seq_classif_dropout",
-        "classifier_dropout",
-    ):
-        if getattr(config, key, None) is not None:
+    """Architectures give their rates many names; None means another one's rate and stays."""
+    for key, value in config.to_dict().items():
+        named = "dropout" in key or key.endswith("pdrop")
+        if named and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(config, key, dropout)
