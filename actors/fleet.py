@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from actors.reasons import reason
 from actors.replica import RayReplica, Replica
 from actors.teacher import Teacher, TeacherSpec
 from tutelage.config.models import TeacherConfig
@@ -59,7 +60,7 @@ class Fleet:
             ) from error
         except ray.exceptions.RayError as error:
             raise TeacherError(
-                f"a teacher cannot load: {str(error).strip().splitlines()[-1]}",
+                f"a teacher cannot load: {reason(error)}",
                 fix="check the model's folder",
             ) from error
         return cards

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from actors.reasons import reason
 from actors.teacher import Scorer
 from tutelage.signals.exchange import Reply, Request
 
 
 class ReplicaLostError(Exception):
     """The replica's process is gone or failed; another may answer."""
+
+
+class ReplicaAwayError(ReplicaLostError):
+    """The replica's process is being started again and loads its model."""
 
 
 class ReplicaLateError(Exception):
@@ -20,7 +25,7 @@ class Pending(Protocol):
     """An answer on its way."""
 
     def take(self, deadline_s: float) -> Reply:
-        """The reply. Raises ReplicaLostError or ReplicaLateError."""
+        """The reply. Raises ReplicaLostError, ReplicaAwayError or ReplicaLateError."""
         ...
 
 
@@ -79,6 +84,8 @@ class _RayPending:
         except ray.exceptions.GetTimeoutError as error:
             ray.cancel(self._reference)
             raise ReplicaLateError(f"no answer within {deadline_s:g} s") from error
+        except ray.exceptions.ActorUnavailableError as error:
+            raise ReplicaAwayError(reason(error)) from error
         except ray.exceptions.RayError as error:
-            raise ReplicaLostError(str(error).strip().splitlines()[-1]) from error
+            raise ReplicaLostError(reason(error)) from error
         return reply

@@ -17,12 +17,15 @@ from statistics import median
 
 import numpy as np
 
-from actors.replica import Pending, Replica, ReplicaLateError, ReplicaLostError
+from actors.replica import Pending, Replica, ReplicaAwayError, ReplicaLateError, ReplicaLostError
 from tutelage.config.runtime import StreamConfig
 from tutelage.data.examples import Batch
 from tutelage.errors import TeacherError
 from tutelage.signals.exchange import Logits, Reply, Request, batch_digest, fault
 from tutelage.signals.store import SignalStore
+
+RESTART_PAUSE_S = 1.0
+"""Time between two looks at replicas that are all being restarted."""
 
 
 @dataclass
@@ -88,19 +91,32 @@ class TeacherChannel:
         return self._send(index, request)
 
     def take(self, request: Request, asked: tuple[int, Pending]) -> Logits:
-        """Wait for a reply that can be trusted. Raises TeacherError when the retries are used up."""
+        """Wait for a reply that can be trusted. Raises TeacherError when the retries are used up.
+
+        A replica that is being restarted costs no retry until it has had `deadline_s` to load its model.
+        """
         faults: list[str] = []
+        away, patience_s = 0, self._config.deadline_s
         while True:
             index, pending = asked
+            restarting = False
             try:
                 reply = pending.take(self._config.deadline_s)
                 problem = fault(request, reply, self._classes)
             except (ReplicaLostError, ReplicaLateError) as error:
-                problem = str(error)
+                problem, restarting = str(error), isinstance(error, ReplicaAwayError)
             self._outstanding[index] -= 1
             if problem is None:
                 self.counters.add(request, reply)
                 return reply.logits_BC
+            if restarting and patience_s > 0:
+                self.counters.retries += not away
+                away += 1
+                if away % len(self._replicas) == 0:
+                    patience_s -= RESTART_PAUSE_S
+                    self._pause(RESTART_PAUSE_S)
+                asked = self._send((index + 1) % len(self._replicas), request)
+                continue
             faults.append(f"{self._replicas[index].name}: {problem}")
             if len(faults) > self._config.retries:
                 raise TeacherError(

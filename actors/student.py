@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from actors.board import Poster
+from actors.reasons import own_error, reason
 from actors.replica import Replica
 from actors.stream import TeacherCounters
 from actors.training import Training, TrainState
 from tutelage.data.folders import whole_folder
-from tutelage.errors import TrainError
+from tutelage.errors import TrainError, TutelageError
 
 _STATE, _BEST = "state.json", "best.safetensors"
 
@@ -53,22 +54,38 @@ def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -
     try:
         return cast(dict[str, Any], trainer.fit().return_value)
     except ray.train.TrainingFailedError as error:
-        raise TrainError(f"{training.run}: {_reason(error)}", fix=_fix(error)) from error
+        raise _failure(training.run, error) from error
 
 
 def lean_trainer() -> Any:
-    """Ray's TorchTrainer without two helper processes that a training here never uses.
+    """Ray's TorchTrainer, which repeats lost workers alone, without two helpers that nothing here uses.
 
     One serves Ray Data shards, and rows come from Arrow files. The other asks the dashboard whether the
     controller lives, and cannot without a dashboard. Each imports Ray Train for seconds at every start.
     """
     from ray._private import worker
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.execution.failure_handling import FailureDecision
+    from ray.train.v2._internal.execution.failure_handling.default import DefaultFailurePolicy
 
     dashboard: Any = worker.get_dashboard_url  # Ray leaves it unannotated
     unused = {"DatasetsCallback"} | (set() if dashboard() else {"PlacementGroupCleanerCallback"})
 
+    class LossesOnly(DefaultFailurePolicy):
+        """Repeats a group that lost a worker; one that said what is wrong would say it again."""
+
+        def make_decision(self, training_failed_error: Any) -> Any:
+            decision: Any = super()
+            if _said(training_failed_error):
+                return FailureDecision.RAISE
+            return decision.make_decision(training_failed_error)
+
     class LeanTrainer(TorchTrainer):
+        def _initialize_and_run_controller(self, **parts: Any) -> Any:
+            base: Any = super()
+            limits: Any = self.run_config.failure_config
+            return base._initialize_and_run_controller(**{**parts, "failure_policy": LossesOnly(limits)})
+
         def _create_default_callbacks(self) -> list[Any]:
             base: Any = super()
             return [
@@ -212,17 +229,22 @@ def _gather(counters: dict[str, TeacherCounters], workers: int) -> dict[str, Any
     return {name: TeacherCounters.total([worker[name] for worker in everyone]).to_json() for name in counters}
 
 
-def _reason(error: Exception) -> str:
-    """The worker's own last line, without the stack that Ray wraps around it."""
+def _said(error: Any) -> TutelageError | None:
+    """The error of ours that a worker ended with; None when workers were lost or failed unforeseen."""
     failures = getattr(error, "worker_failures", None) or {}
-    cause: BaseException = next(iter(failures.values()), error)
-    inner = getattr(cause, "cause", None) or cause.__cause__ or cause
-    lines = [line for line in str(inner).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(inner).__name__
+    found = (own_error(cause) for cause in failures.values())
+    return next((ours for ours in found if ours is not None), None)
 
 
-def _fix(error: Exception) -> str:
-    text = str(error)
-    if "OutOfMemory" in text or "out of memory" in text:
-        return "lower train.batch_size or train.micro_batch_size, or raise train.zero_stage"
-    return "repeat the command: it goes on from the last checkpoint; --fresh starts again"
+def _failure(run: str, error: Exception) -> TrainError:
+    """Why a training ended, in the worker's own words."""
+    ours = _said(error)
+    if ours is not None:
+        return TrainError(ours.problem if run in ours.problem else f"{run}: {ours.problem}", fix=ours.fix)
+    failures = getattr(error, "worker_failures", None) or {}
+    text = reason(next(iter(failures.values()), error))
+    if "OutOfMemory" in str(error) or "out of memory" in str(error):
+        fix = "lower train.batch_size or train.micro_batch_size, or raise train.zero_stage"
+    else:
+        fix = "repeat the command: it goes on from the last checkpoint; --fresh starts again"
+    return TrainError(f"{run}: {text}", fix=fix)

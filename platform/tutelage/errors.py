@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TutelageError(Exception):
     """A failure that a person can act on: what is wrong, and what to do about it."""
@@ -27,6 +29,17 @@ class TutelageError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\n  fix: {self.fix}" if self.fix else self.problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Workers raise these, and an exception is otherwise rebuilt by positional arguments alone.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[TutelageError], args: tuple[Any, ...]) -> TutelageError:
+    """The error in another process; its attributes follow."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class ConfigError(TutelageError):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from actors.replica import Pending, ReplicaLateError, ReplicaLostError
+from actors.replica import Pending, ReplicaAwayError, ReplicaLateError, ReplicaLostError
 from actors.stream import SignalStream, TeacherChannel
 from actors.teacher import ScriptedTeacher
 from tutelage.config.runtime import StreamConfig
@@ -104,6 +104,8 @@ class _FakePending:
         self.flight.now -= 1
         if self.fault == "lost":
             raise ReplicaLostError("the process is gone")
+        if self.fault == "away":
+            raise ReplicaAwayError("the actor is restarting")
         if self.fault == "late":
             raise ReplicaLateError(f"no answer within {deadline_s:g} s")
         reply = self.teacher.score(self.request)
