@@ -33,11 +33,18 @@ def soft(tiny: Tiny, **changes: Any) -> Session:
     return session(tiny, **({"teachers": TEACHERS, "objectives": SOFT, "combiner": combiner} | changes))
 
 
+@cache
+def plain(tiny: Tiny) -> Session:
+    """The training that others are compared with: one worker, whole batches."""
+    one = soft(tiny)
+    one.run()
+    return one
+
+
 @pytest.mark.parametrize("micro", [4, 2, 1])
 def test_the_loss_trajectory_does_not_depend_on_the_micro_batch_size(tiny: Tiny, micro: int) -> None:
     """Batches of 8, the last of 3: losses and gradient norms agree to 1e-6, relative, over 12 steps."""
-    whole, cut = soft(tiny), soft(tiny, train={"micro_batch_size": micro})
-    whole.run()
+    whole, cut = plain(tiny), soft(tiny, train={"micro_batch_size": micro})
     cut.run()
     assert len(whole.losses) == STEPS
     assert cut.losses == pytest.approx(whole.losses, rel=1e-6)
@@ -53,8 +60,7 @@ def test_the_loss_trajectory_does_not_depend_on_the_number_of_workers(
 
     Their signals are in one folder: no example is asked of a teacher twice, whoever reads it in epoch 2.
     """
-    alone = soft(tiny)
-    alone.run()
+    alone = plain(tiny)
 
     def work(world: ThreadWorld) -> Session:
         stores: dict[str, Any] = {name: ArrowStore(tmp_path / name) for name in TEACHERS}
@@ -97,7 +103,7 @@ def uninterrupted(tiny: Tiny, dropout: float) -> Session:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("step", [1, 4, 5, 6, 11, 12])
+@pytest.mark.parametrize("step", [1, 5, 6, 12])
 def test_a_resumed_training_gives_the_bit_identical_rest(tiny: Tiny, step: int, dropout: float) -> None:
     """From a state after any step, around evaluations and epochs: losses, weights, best weights."""
     whole = uninterrupted(tiny, dropout)
@@ -143,8 +149,7 @@ def session_losses(tiny: Tiny, **changes: Any) -> list[float]:
 
 
 def test_cold_and_warm_signals_give_the_bit_identical_training(tiny: Tiny) -> None:
-    cold = soft(tiny)
-    cold.run()
+    cold = plain(tiny)
     kept: dict[str, Any] = cold.stream._stores
     warm = soft(tiny, stores=kept)
     warm.run()

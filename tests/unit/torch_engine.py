@@ -25,7 +25,7 @@ class TorchEngine:
 
     def __init__(self, model: Any, train: TrainConfig, world: ThreadWorld | None = None) -> None:
         self.device = torch.device("cpu")
-        self.model = copy.deepcopy(model)
+        self.model = model
         self.norms: list[float] = []
         """Gradient norm of each step, before clipping."""
         self.rates: list[float] = []

@@ -44,8 +44,8 @@ class Tiny:
     examples: str
 
     def model(self, dropout: float = 0.0) -> Any:
-        """The student as it is loaded for a training; the engine takes a copy."""
-        return _loaded(self.student, dropout)
+        """The student as it is loaded for a training; everybody has a model of their own."""
+        return copy.deepcopy(_loaded(self.student, dropout))
 
 
 @cache
