@@ -1,0 +1,210 @@
+"""Teachers and students are judged on the right rows, in the right order.
+
+Shapes: N examples, C classes, K teachers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from actors.evaluate import (
+    Asked,
+    Judgement,
+    Scores,
+    batches_of,
+    judge_student,
+    judge_teachers,
+    labelled_rows,
+    measure_teachers,
+    score,
+    student_examples,
+)
+from actors.replica import LocalReplica
+from actors.teacher import ScriptedTeacher, Teacher, TeacherSpec
+from actors.workspace import Workspace, open_workspace
+from tutelage.config import JobConfig
+from tutelage.errors import DataError
+from tutelage.models.load import load_classifier, load_tokenizer
+from tutelage.progress import Silent
+from tutelage.testing import LABELS, tiny_classifier, tiny_rows
+
+pytestmark = pytest.mark.unit
+
+
+class Quiet:
+    """A stage that nobody looks at."""
+
+    def update(self, done: float, total: float, **figures: float | str) -> None:
+        assert 0 <= done <= total
+
+    def note(self, text: str) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two domains of 60 rows, a third of them for validation and a third for the test."""
+    top = tmp_path_factory.mktemp("evaluate")
+    files = tiny_rows(top / "rows", 60, ["books", "shop"])
+    splits = {"validation": 20, "test": 20}
+    sources: dict[str, Any] = {name: {"path": path, "splits": splits} for name, path in files.items()}
+    student = tiny_classifier(top / "student")
+    other = tiny_classifier(top / "other", LABELS[::-1], seed=9)
+    job = {
+        "name": "small",
+        "task": {"labels": list(LABELS)},
+        "data": {"sources": sources, "max_tokens": 16},
+        "teachers": [{"name": "one", "model": student}, {"name": "two", "model": other}],
+        "student": {"model": student},
+        "combiner": {"type": "validated", "sharpness": 8},
+        "objectives": [{"type": "kl"}],
+    }
+    return open_workspace(JobConfig.model_validate(job), top, Silent())
+
+
+def spec(space: Workspace, name: str, order: tuple[int, ...]) -> TeacherSpec:
+    folder = space.bases[name].folder
+    return TeacherSpec(name, folder, folder, order, max_tokens=16, threads=1, fingerprint=name)
+
+
+@pytest.fixture
+def asked(space: Workspace, tmp_path: Path) -> Asked:
+    """Both teachers in this process; the second one's classes stand the other way round."""
+    specs = [spec(space, "one", (0, 1)), spec(space, "two", (1, 0))]
+    replicas: Any = {one.name: [LocalReplica(Teacher(one))] for one in specs}
+    return Asked(space, specs, replicas, {one.name: str(tmp_path / one.name) for one in specs})
+
+
+def plain_logits(asked: Asked, k: int, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Logits [N, C] of each labelled row alone, in file order; labels and slices beside them."""
+    examples = student_examples(asked.space)
+    rows = labelled_rows(examples, split)
+    one = asked.specs[k]
+    model, tokenizer = load_classifier(one.model), load_tokenizer(one.tokenizer)
+    with torch.no_grad():
+        found = [model(**tokenizer([text], return_tensors="pt")).logits for text in examples.texts(rows)]
+    logits_NC = torch.cat(found)[:, list(one.label_order)].numpy()
+    return logits_NC, examples.labels(rows), examples.slices(rows)
+
+
+def test_batches_hold_every_row_once_and_say_where_it_stands(space: Workspace) -> None:
+    examples = student_examples(space)
+    rows = labelled_rows(examples, "test")
+    found = np.full(len(rows), -1)
+    for places, batch in batches_of(examples, rows, 0):
+        assert np.array_equal(batch.rows, rows[places])
+        found[places] = batch.rows
+    assert np.array_equal(found, rows)
+
+
+def test_the_logits_of_teachers_stand_in_the_order_of_the_rows(asked: Asked) -> None:
+    examples = student_examples(asked.space)
+    logits_KNC = asked.logits(examples, labelled_rows(examples, "test"), Quiet())
+    assert logits_KNC.shape == (2, 40, 2)
+    for k in range(2):
+        np.testing.assert_allclose(logits_KNC[k], plain_logits(asked, k, "test")[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_judgement_asks_nobody_but_the_parity_probe(asked: Asked) -> None:
+    scripted = ScriptedTeacher(lambda text: [float(len(text)), 0.0], "one")
+    counted = replace(
+        asked,
+        specs=asked.specs[:1],
+        replicas={"one": [LocalReplica(scripted)]},
+        stores={"one": asked.stores["one"]},
+    )
+    examples = student_examples(asked.space)
+    rows = labelled_rows(examples, "test")
+    first = counted.logits(examples, rows, Quiet())
+    calls = scripted.calls
+    assert calls == 2
+    assert np.array_equal(counted.logits(examples, rows, Quiet()), first)
+    assert scripted.calls == calls
+
+
+def test_measured_is_the_mean_negative_log_likelihood_of_each_slice(asked: Asked) -> None:
+    measured = measure_teachers(asked, Quiet())
+    assert list(measured) == ["books", "shop"]
+    for k, name in enumerate(asked.names):
+        logits_NC, labels, slices = plain_logits(asked, k, "validation")
+        log_NC = torch.log_softmax(torch.from_numpy(logits_NC), -1).numpy()
+        for part in measured:
+            own = [-log_NC[n, labels[n]] for n in range(len(labels)) if slices[n] == part]
+            assert len(own) == 20
+            assert measured[part][name] == pytest.approx(np.mean(own), rel=1e-4)
+
+
+def test_without_labelled_validation_rows_there_is_nothing_to_measure(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.evaluate.labelled_rows", lambda examples, split: np.empty(0, np.int64))
+    with pytest.raises(DataError, match="combiner 'validated' goes by labelled validation rows") as caught:
+        measure_teachers(asked, Quiet())
+    assert "combiner.type=uniform" in caught.value.fix
+
+
+def test_a_judgement_scores_each_teacher_the_ensemble_and_the_combiner(asked: Asked) -> None:
+    measured = measure_teachers(asked, Quiet())
+    found = judge_teachers(asked, measured, Quiet())
+    probabilities = []
+    for k, name in enumerate(asked.names):
+        logits_NC, labels, slices = plain_logits(asked, k, "test")
+        probabilities.append(torch.softmax(torch.from_numpy(logits_NC), -1).numpy())
+        right = logits_NC.argmax(-1) == labels
+        expected = {p: float(right[np.array(slices) == p].mean()) for p in ("books", "shop")}
+        assert found.teachers[name] == Scores(expected, float(np.mean(list(expected.values()))), 40)
+    ensemble = np.mean(probabilities, axis=0).argmax(-1) == labels
+    assert found.uniform is not None
+    assert found.uniform.mean == pytest.approx(ensemble.mean())
+    for part in ("books", "shop"):
+        weights = found.weights[part]
+        assert sum(weights.values()) == pytest.approx(1)
+        raw = {name: np.exp(-8 * measured[part][name]) for name in asked.names}
+        assert weights["one"] == pytest.approx(raw["one"] / sum(raw.values()), rel=1e-4)
+    assert found.parity == 0.0
+    assert (found.parity_same_label, found.parity_examples) == (1.0, 40)
+    assert Judgement.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_replica_with_other_weights_shows_in_the_parity(asked: Asked) -> None:
+    """The fleet answers as teacher two, the local teacher is teacher one."""
+    wrong = replace(asked, replicas=asked.replicas | {"one": asked.replicas["two"]})
+    found = judge_teachers(wrong, measure_teachers(wrong, Quiet()), Quiet())
+    assert found.parity is not None
+    assert found.parity > 0.01
+
+
+def test_without_teachers_there_is_no_judgement_to_make(asked: Asked) -> None:
+    found = judge_teachers(replace(asked, specs=[], replicas={}, stores={}), {}, Quiet())
+    assert (found.teachers, found.uniform, found.combined, found.parity) == ({}, None, None, None)
+    assert Judgement.from_json(found.to_json()) == found
+
+
+def test_a_student_is_scored_on_the_labelled_test_rows(asked: Asked) -> None:
+    """The student is the model of teacher one, so their scores are the same."""
+    judged = judge_student(asked.space, Path(asked.space.student.folder))
+    assert judged.torch == judge_teachers(asked, measure_teachers(asked, Quiet()), Quiet()).teachers["one"]
+    assert judged.probe.logits_NC.shape == (40, 2)
+    assert sum(len(ids_BT) for ids_BT, _ in judged.probe.batches) == 40
+    assert judged.probe.labels == list(LABELS)
+
+
+def test_each_slice_counts_the_same_in_the_mean() -> None:
+    logits_NC = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+    found = score(logits_NC, np.array([0, 0, 1, 0], np.int32), np.array(["big", "big", "big", "small"]))
+    assert found.by_slice == {"big": pytest.approx(2 / 3), "small": 0.0}
+    assert found.mean == pytest.approx(1 / 3)
+    assert found.examples == 4
+
+
+def test_no_row_gives_no_score() -> None:
+    assert score(np.empty((0, 2), np.float32), np.empty(0, np.int32), np.empty(0, np.str_)) == Scores(
+        {}, 0.0, 0
+    )
