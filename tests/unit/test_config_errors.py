@@ -48,9 +48,12 @@ def job_path(tmp_path: Path) -> Path:
         ("name=A b", "name: A b is not allowed; wants a name"),
         (
             "combiner.type=unifrom",
-            "combiner.type: unifrom is not allowed; wants uniform, weighted or confidence",
+            "combiner.type: unifrom is not allowed; wants uniform, weighted, confidence or validated",
         ),
-        ("combiner={sharpness: 3}", "combiner.type: missing; wants uniform, weighted or confidence"),
+        (
+            "combiner={sharpness: 3}",
+            "combiner.type: missing; wants uniform, weighted, confidence or validated",
+        ),
         ("objectives.kl.type=k", "objectives.0.type: k is not allowed; wants cross-entropy or kl"),
         ("objectives=[]", "objectives: [] is not allowed; wants a list of mappings"),
         ("data.sources.shop.dataset=null", "data.sources.shop.dataset: null is not allowed; wants text"),

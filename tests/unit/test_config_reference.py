@@ -97,7 +97,7 @@ def test_check_compares_and_writing_mends(tmp_path: Path, capsys: pytest.Capture
         ("Pick", "labels", "a whole number at least 0, or null"),
         ("StudentConfig", "layers", "a list of whole numbers (at least 1), or null"),
         ("FileSource", "labels", "a mapping from names to texts"),
-        ("JobConfig", "combiner", "a mapping with type uniform, weighted or confidence"),
+        ("JobConfig", "combiner", "a mapping with type uniform, weighted, confidence or validated"),
         ("ExportConfig", "int8", "true or false"),
     ],
 )

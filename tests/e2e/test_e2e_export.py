@@ -13,7 +13,7 @@ from tutelage.errors import GateError, ModelError
 from tutelage.export import ExportResult, ModelSpec, OnnxClassifier, Probe, export_student
 from tutelage.export.student import TorchClassifier
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.e2e
 
 LABELS = ["bad", "fair", "good"]
 CONFIG = ExportConfig(min_agreement=0.5)
