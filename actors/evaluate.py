@@ -126,15 +126,21 @@ def measure_teachers(asked: Asked, stage: Stage) -> dict[str, dict[str, float]]:
 
 
 def judge_teachers(asked: Asked, measured: dict[str, dict[str, float]], stage: Stage) -> Judgement:
-    """Score the labelled test rows by the stream, and compare a few with a teacher in this process."""
+    """Score the labelled test rows by the stream, and compare a few with a teacher in this process.
+
+    Without labelled test rows there are no scores; the comparison takes any rows.
+    """
     space, names = asked.space, asked.names
     examples = student_examples(space)
     rows = labelled_rows(examples, "test")
     if not names:
         return Judgement({}, None, None, {}, None, 1.0, 0)
-    logits_KNC = asked.logits(examples, rows, stage)
-    probe = rows[np.argsort(examples.lengths(rows), kind="stable")][:PARITY_EXAMPLES]
+    probe = first_rows(examples, "test", "validation", "train")
+    probe = probe[np.argsort(examples.lengths(probe), kind="stable")][:PARITY_EXAMPLES]
     parity, same = _parity(asked, examples, probe)
+    if not len(rows):
+        return Judgement({}, None, None, {}, parity, same, len(probe))
+    logits_KNC = asked.logits(examples, rows, stage)
     labels, slices = examples.labels(rows), np.array(examples.slices(rows))
     teachers_KNC = torch.from_numpy(logits_KNC)
     rule = build_combiner(space.job.combiner, names, measured)
@@ -166,6 +172,12 @@ def labelled_rows(examples: Examples, split: str) -> Rows:
     chosen = examples.select(split)
     rows: Rows = chosen.rows[chosen.labelled]
     return rows
+
+
+def first_rows(examples: Examples, *splits: str) -> Rows:
+    """All rows of the first of these splits that has any; a label is not needed."""
+    found = [examples.select(split).rows for split in splits]
+    return next((rows for rows in found if len(rows)), found[-1])
 
 
 def batches_of(examples: Examples, rows: Rows, pad_id: int) -> list[tuple[Rows, Batch]]:
@@ -201,7 +213,8 @@ def judge_student(space: Workspace, folder: Path) -> StudentJudge:
     model = load_classifier(folder, labels)
     pad_id = load_tokenizer(folder).pad_token_id or 0
     examples = student_examples(space)
-    test, validation = labelled_rows(examples, "test"), examples.select("validation").rows
+    test = labelled_rows(examples, "test")
+    probe = first_rows(examples, "validation", "test", "train")[:PROBE_EXAMPLES]
 
     def logits(batch: Batch) -> Logits:
         tokens = torch.from_numpy(batch.input_ids_BT), torch.from_numpy(batch.attention_mask_BT)
@@ -211,7 +224,7 @@ def judge_student(space: Workspace, folder: Path) -> StudentJudge:
 
     batches = batches_of(examples, test, pad_id)
     truth, slices = examples.labels(test), np.array(examples.slices(test))
-    checked = [batch for _, batch in batches_of(examples, validation[:PROBE_EXAMPLES], pad_id)]
+    checked = [batch for _, batch in batches_of(examples, probe, pad_id)]
     return StudentJudge(
         torch=score(_in_order(batches, logits), truth, slices),
         probe=Probe(
@@ -228,9 +241,11 @@ def judge_student(space: Workspace, folder: Path) -> StudentJudge:
 
 def score(logits_NC: Logits, labels: NDArray[np.int32], slices: NDArray[np.str_]) -> Scores:
     """Share of right answers in each slice, and the mean over slices, each counting the same."""
+    if not len(labels):
+        return Scores({}, 0.0, 0)
     right = logits_NC.argmax(-1) == labels
     by_slice = {str(part): float(right[slices == part].mean()) for part in in_order(slices)}
-    return Scores(by_slice, float(np.mean(list(by_slice.values()))) if by_slice else 0.0, len(labels))
+    return Scores(by_slice, float(np.mean(list(by_slice.values()))), len(labels))
 
 
 def in_order(slices: NDArray[np.str_]) -> list[str]:
@@ -241,6 +256,8 @@ def in_order(slices: NDArray[np.str_]) -> list[str]:
 def _in_order(batches: list[tuple[Rows, Batch]], logits: Callable[[Batch], Logits]) -> Logits:
     """Logits [N, C] of all batches, each row at its place."""
     parts = [logits(batch) for _, batch in batches]
+    if not parts:
+        return np.empty((0, 0), np.float32)
     ordered_NC = np.empty((sum(len(part) for part in parts), parts[0].shape[1]), np.float32)
     for (places, _), part in zip(batches, parts, strict=True):
         ordered_NC[places] = part

@@ -196,6 +196,28 @@ def test_a_student_is_scored_on_the_labelled_test_rows(asked: Asked) -> None:
     assert judged.probe.labels == list(LABELS)
 
 
+@pytest.mark.parametrize(
+    "splits", [{"validation": 20, "test": 0}, {"validation": 0, "test": 0}], ids=["no test", "train alone"]
+)
+def test_a_job_without_test_rows_has_no_scores_but_its_teachers_and_exports_are_still_compared(
+    space: Workspace, asked: Asked, tmp_path: Path, splits: dict[str, int]
+) -> None:
+    """Teachers that are given need no label anywhere."""
+    files = tiny_rows(tmp_path / "rows", 60, ["books"])
+    source = {"path": files["books"], "splits": splits, "columns": {"label": None}}
+    job = space.job.model_dump(mode="json") | {"data": {"sources": {"books": source}, "max_tokens": 16}}
+    job["combiner"] = {"type": "uniform"}
+    bare = open_workspace(JobConfig.model_validate(job), tmp_path, Silent())
+    found = judge_teachers(replace(asked, space=bare), {}, Quiet())
+    assert (found.teachers, found.uniform, found.combined, found.weights) == ({}, None, None, {})
+    assert found.parity == 0.0
+    assert found.parity_examples == (20 if splits["validation"] else 60)
+    judged = judge_student(bare, Path(bare.student.folder))
+    assert judged.torch == Scores({}, 0.0, 0)
+    assert len(judged.probe.logits_NC) == (20 if splits["validation"] else 60)
+    assert Judgement.from_json(found.to_json()) == found
+
+
 def test_each_slice_counts_the_same_in_the_mean() -> None:
     logits_NC = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
     found = score(logits_NC, np.array([0, 0, 1, 0], np.int32), np.array(["big", "big", "big", "small"]))
