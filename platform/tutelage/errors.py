@@ -1,15 +1,15 @@
 """The one error tree. Every message names the key or file, the value, what is allowed, and the fix.
 
-    TutelageError            exit code 3 unless said otherwise
-    ├── ConfigError      2   a job file, an override or an argument is wrong
-    ├── DataError        2   rows, columns or files of the data are wrong
-    ├── ModelError       2   a model folder does not fit the task
-    ├── GateError        1   everything ran, and the result is not good enough
-    ├── TeacherError     3   a teacher is lost, late, or answers nonsense
-    ├── StoreError       3   runs, versions, signals or artifacts cannot be read or written
-    ├── TrainError       3   a training ended without a result
-    ├── ServeError       3   an endpoint did not come up or did not answer
-    └── ClusterError     3   Ray or the machine under it
+TutelageError            exit code 3 unless said otherwise
+├── ConfigError      2   a job file, an override or an argument is wrong
+├── DataError        2   rows, columns or files of the data are wrong
+├── ModelError       2   a model folder does not fit the task
+├── GateError        1   everything ran, and the result is not good enough
+├── TeacherError     3   a teacher is lost, late, or answers nonsense
+├── StoreError       3   runs, versions, signals or artifacts cannot be read or written
+├── TrainError       3   a training ended without a result
+├── ServeError       3   an endpoint did not come up or did not answer
+└── ClusterError     3   Ray or the machine under it
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is built from the checkout: a wheel that carries everything a run needs, and an sdist that builds it."""
+"""What is built from the checkout: a wheel with everything a run needs, and an sdist."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class JobConfig(Section):
         return self
 
     def _check_picks(self, key: str, picks: dict[str, Pick], *, need_labels: bool) -> None:
-        for name in picks:
+        for name, pick in picks.items():
             if name not in self.data.sources:
                 raise ValueError(f"{key}: {unknown_key(name, self.data.sources)}")
             source = self.data.sources[name]
@@ -68,7 +68,7 @@ class JobConfig(Section):
                 )
             if need_labels and source.columns.label is None:
                 raise ValueError(f"{key}: source '{name}' has no label column (columns.label is null)")
-            if need_labels and picks[name].labels == 0:
+            if need_labels and pick.labels == 0:
                 raise ValueError(f"{key}.{name}.labels is 0; a fine-tuning learns from labels alone")
 
     def _check_objectives(self, teachers: list[str]) -> None:
@@ -83,9 +83,9 @@ class JobConfig(Section):
                 "objectives: no 'kl' with a weight above 0, so the teachers would be asked and not heard; "
                 "add {type: kl} or remove the teachers"
             )
-        if isinstance(self.combiner, Confidence) and len(teachers) == 1:
+        if isinstance(self.combiner, Confidence | Validated) and len(teachers) == 1:
             raise ValueError(
-                "combiner: 'confidence' chooses between teachers and there is only one; use uniform"
+                f"combiner: '{self.combiner.type}' chooses between teachers; with one, use uniform"
             )
 
 
