@@ -5,6 +5,7 @@ Shapes: B batch, C classes, K teachers, N examples.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,13 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(tiny: Tiny) -> None:
     for point in one.state.points:
         assert point["loss"] == pytest.approx(point["parts"]["kl"] + 0.5 * point["parts"]["cross-entropy"])
         assert point["parts"]["kl"] > 0
+
+
+def test_a_state_survives_its_way_through_a_checkpoint(tiny: Tiny) -> None:
+    one = session(tiny, train={"early_stop": {}, "epochs": 1})
+    one.run()
+    assert one.state.best is not None
+    assert TrainState(**json.loads(json.dumps(one.state.to_json()))) == one.state
 
 
 # Refusals
