@@ -38,6 +38,12 @@ from tutelage.testing import LABELS, tiny_classifier, tiny_rows
 pytestmark = pytest.mark.unit
 
 
+@pytest.fixture(autouse=True)
+def _one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student is judged on all cores of the machine, which for rows this small takes far longer."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+
 class Quiet:
     """A stage that nobody looks at."""
 
