@@ -55,7 +55,7 @@ def _loaded(folder: str, dropout: float) -> Any:
 
 def make(folder: Path) -> Tiny:
     """Write the student and the rows."""
-    student = tiny_classifier(folder / "student", seed=1)
+    student = tiny_classifier(folder / "student", layers=1, hidden=8, seed=1)
     files = tiny_rows(folder / "rows", 40)
     splits = {"validation": 10, "test": 0}
     sources = {
