@@ -58,7 +58,7 @@ def deploy(
     # `serve.run` waits without a limit when the cluster has no room for a replica.
     serve.api._run(app, name=app_name, route_prefix=route, _blocking=False)
     _wait_running(app_name, deadline, config, tell)
-    host = "127.0.0.1" if config.host in _ANY else config.host
+    host = _head() if config.host in _ANY else config.host
     endpoint = Endpoint(f"http://{host}:{port}{route.rstrip('/')}", version.name, version.id, config.variant)
     _wait_version(endpoint, deadline)
     return endpoint
@@ -153,16 +153,27 @@ def _problem(app: Any) -> tuple[str, str]:
     return raised[-1] if raised else (" ".join(text.split()), "")
 
 
+def _head() -> str:
+    """The address of the node that the proxy runs on."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address).rpartition(":")[0]
+
+
 def _wait_version(endpoint: Endpoint, deadline: float) -> None:
     """Serve says RUNNING a moment before its proxy routes to the new replica."""
     while True:
         try:
-            found = endpoint.ready(timeout_s=5).version
-            if found == endpoint.version:
+            found = endpoint.ready(timeout_s=5)
+            if (found.version, found.variant) == (endpoint.version, endpoint.variant):
                 return
-            problem = ServeError(f"{endpoint.url} still answers with version {found}")
+            problem = f"still answers with version {found.version} ({found.variant})"
         except ServeError as error:
-            problem = error
+            problem = error.problem
         if time.monotonic() > deadline:
-            raise problem
+            raise ServeError(
+                f"replicas run, but from here {endpoint.url}: {problem}",
+                fix="serve.host is an address of the head node: set one that this machine reaches "
+                "(0.0.0.0 for all), or run the command on the head",
+            )
         time.sleep(0.05)

@@ -50,8 +50,8 @@ class ServeConfig(Section):
     """ONNX Runtime intra-op threads a replica."""
     max_batch: Positive = 16
     """Requests answered by one forward pass."""
-    batch_wait_ms: float = Field(default=2.0, ge=0)
-    """How long the first request of a batch waits for others."""
+    batch_wait_ms: float = Field(default=0.0, ge=0)
+    """How long the first request of a batch waits for others; 0 takes those that came during the last one."""
     max_texts: Positive = 64
     """Texts one request may carry; more is a 413."""
     max_chars: Positive = 20_000
