@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MARK = "TUTELAGE_TEST_MARK"
 """Every process below a command inherits this variable, also those that leave its process group."""
 DOMAINS = ["books", "shop"]
+ROWS = 280
+"""Train rows of each domain."""
 
 
 @dataclass
@@ -52,6 +54,9 @@ class Command:
             except psutil.NoSuchProcess:
                 continue
         self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,9 @@ def until(true: Callable[[], Any], within_s: float, what: str) -> Any:
 
 def job(folder: Path) -> dict[str, Any]:
     """Two teachers, each fine-tuned on one domain; a student of one layer that learns both."""
-    files = tiny_rows(folder / "data", 160, DOMAINS)
+    files = tiny_rows(folder / "data", ROWS + 40, DOMAINS)
     base = tiny_classifier(folder / "base", seed=1)
-    train = {"epochs": 2, "batch_size": 8, "lr": 5e-3, "cpus_per_worker": 0.8, "precision": "fp32"}
+    train = {"batch_size": 8, "lr": 5e-3, "cpus_per_worker": 0.8, "precision": "fp32"}
     return {
         "name": "tiny",
         "seed": 3,
@@ -140,7 +145,7 @@ def job(folder: Path) -> dict[str, Any]:
                 "name": name,
                 "model": base,
                 "num_cpus": 0.1,
-                "finetune": {"data": {name: {}}, "train": train},
+                "finetune": {"data": {name: {}}, "train": {**train, "epochs": 4, "lr": 1e-2, "dropout": 0.0}},
             }
             for name in DOMAINS
         ],
@@ -148,7 +153,7 @@ def job(folder: Path) -> dict[str, Any]:
         "combiner": {"type": "validated"},
         "objectives": [{"type": "kl"}, {"type": "cross-entropy", "weight": 0.2}],
         # Long enough after its first checkpoint to be killed on the way.
-        "train": {**train, "epochs": 20, "batch_size": 8, "checkpoint_every": 40},
+        "train": {**train, "epochs": 9, "checkpoint_every": 70},
         # A model of random words has logits close to each other, so int8 changes a few labels.
         "export": {"min_agreement": 0.5},
         "ray": {"num_cpus": 2, "object_store_mb": 200},

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAME = 1e-5
 """Largest loss difference that fp32 sums in another order may make over the steps."""
 NEAR = 1e-2
-"""The same for bf16, whose numbers have 8 bits: three times what is seen."""
+"""The same for bf16, whose numbers have 8 bits: twice what is seen."""
 
 
 def _launch(folder: Path, world: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _apart(one: list[float], other: list[float]) -> float:
 def test_every_stage_trains_as_plain_torch(seen: dict[int, dict[str, Any]], world: int) -> None:
     """fp32: same losses for ZeRO 0 to 3, with and without clipping, accumulation and frozen weights."""
     trainings = seen[world]["fp32"]
-    assert len(trainings) == 4 + 3 * 7 + 3
+    assert len(trainings) == 4 + 8 + 3 * 3
     for name, training in trainings.items():
         settings = name[name.index("clip=") :]
         assert _apart(training["losses"], trainings[f"torch {settings}"]["losses"]) < SAME, name
@@ -115,7 +115,7 @@ def test_zero_3_in_bf16_is_the_same_every_time(seen: dict[int, dict[str, Any]]) 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_resumed_training_goes_on_bit_for_bit(seen: dict[int, dict[str, Any]], world: int) -> None:
     """save and load in the middle change no loss, for every stage and type."""
-    assert len(seen[world]["resumed"]) == 6
+    assert len(seen[world]["resumed"]) == (6 if world == 2 else 2)
     for name, (whole, resumed) in seen[world]["resumed"].items():
         assert len(whole) == STEPS - HALF, name
         assert resumed == whole, name
