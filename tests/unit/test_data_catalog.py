@@ -225,14 +225,36 @@ def test_every_entry_says_where_it_comes_from_and_under_which_licence():
 # --- resolve_model ---------------------------------------------------------------------------------
 
 
-def test_references_lead_to_folders_or_stay_hub_names(shop, tmp_path, monkeypatch):
+def test_references_lead_to_folders(shop, tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     found = catalog.resolve_model("catalog:minilm", home, downloader=shop.download, registry=shop.models)
     assert found == str(home / "models/minilm")
     assert catalog.resolve_model("mine", home) == str(tmp_path / "mine")
-    assert catalog.resolve_model("org/model", home) == "org/model"
+
+
+def test_a_hub_name_is_fetched_at_its_revision_without_pickles_and_code(tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot(name, *, revision, allow_patterns):
+        asked.update(name=name, revision=revision, patterns=allow_patterns)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert catalog.resolve_model("org/model@v2", tmp_path) == str(tmp_path / "snapshot")
+    assert (asked["name"], asked["revision"]) == ("org/model", "v2")
+    assert "*.safetensors" in asked["patterns"]
+    assert not [p for p in asked["patterns"] if p.endswith((".bin", ".pt", ".py", ".pkl")) or p == "*"]
+
+
+def test_a_hub_that_does_not_answer_is_named_with_the_fix(tmp_path, monkeypatch):
+    def snapshot(name, **_):
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(StoreError, match="models/mine.*hub does not answer.*no route"):
+        catalog.resolve_model("models/mine", tmp_path)
 
 
 @pytest.mark.parametrize("ref", ["./none", "/none/at/all", "~/none-at-all", "a-file"])

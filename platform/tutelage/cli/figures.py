@@ -136,7 +136,7 @@ def _row(model: str, kind: ModelKind, found: Scores, runtime: Runtime | None = N
         kind=kind,
         runtime=runtime,
         by_slice=dict(found.by_slice),
-        mean=found.mean,
+        mean=found.mean if found.examples else None,
         examples=found.examples,
     )
 

