@@ -253,7 +253,7 @@ def test_a_hub_that_does_not_answer_is_named_with_the_fix(tmp_path, monkeypatch)
         raise OSError("no route")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    with pytest.raises(StoreError, match="models/mine.*hub does not answer.*no route"):
+    with pytest.raises(StoreError, match=r"models/mine.*hub does not answer.*no route"):
         catalog.resolve_model("models/mine", tmp_path)
 
 
