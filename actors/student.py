@@ -240,7 +240,9 @@ def _failure(run: str, error: Exception) -> TrainError:
     """Why a training ended, in the worker's own words."""
     ours = _said(error)
     if ours is not None:
-        return TrainError(ours.problem if ours.problem.startswith(run) else f"{run}: {ours.problem}", fix=ours.fix)
+        return TrainError(
+            ours.problem if ours.problem.startswith(run) else f"{run}: {ours.problem}", fix=ours.fix
+        )
     failures = getattr(error, "worker_failures", None) or {}
     text = reason(next(iter(failures.values()), error))
     if "OutOfMemory" in str(error) or "out of memory" in str(error):
