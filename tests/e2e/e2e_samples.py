@@ -86,6 +86,8 @@ class Cli:
         mark = uuid4().hex
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("TUTELAGE", "RAY_"))}
         path = os.pathsep.join([str(ROOT), str(ROOT / "platform")])
+        # The commit is part of a version's lineage, and may change between two commands of one test.
+        clean["GIT_DIR"] = str(self.folder / "no-git")
         process = subprocess.Popen(
             [sys.executable, "-m", "tutelage.cli", *words],
             cwd=self.folder,

@@ -1,9 +1,10 @@
-"""A fleet loads, answers as a local teacher does, comes back after a kill, and says why it cannot load."""
+"""A fleet loads, answers as a local teacher does, and says why it cannot load.
+
+Killed replicas are part of test_train_fit.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,8 @@ from actors.distill import teacher_specs
 from actors.fleet import Fleet
 from actors.replica import LocalReplica
 from actors.session import Session
-from actors.stream import TeacherChannel
 from actors.teacher import Teacher
 from tests.ray import train_samples as sample
-from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
 from tutelage.signals.exchange import Request
 from tutelage.testing import tiny_texts
@@ -40,8 +39,8 @@ def _request() -> Request:
 
 
 def test_a_fleet_answers_as_a_local_teacher(space: Any, cluster: Session) -> None:
-    """Both replicas of each teacher give the logits of a teacher in this process, to the last bit."""
-    with sample.running(sample.fleet(space, one=2, two=2)) as fleet:
+    """Each replica of each teacher gives the logits of a teacher in this process, to the last bit."""
+    with sample.running(sample.fleet(space, one=2)) as fleet:
         fleet.ready(60)
         for spec in teacher_specs(space, {}):
             local = LocalReplica(Teacher(spec)).ask(_request()).take(60).logits_BC
@@ -58,18 +57,6 @@ def test_logits_stand_in_the_order_of_the_task(space: Any, cluster: Session) -> 
     in_task_order = Teacher(spec).score(_request()).logits_BC
     in_own_order = Teacher(replace(spec, label_order=(0, 1))).score(_request()).logits_BC
     assert np.array_equal(in_task_order, in_own_order[:, ::-1])
-
-
-def test_a_killed_replica_answers_again(space: Any, cluster: Session) -> None:
-    """The channel outlasts the death and the loading of a teacher's only replica."""
-    with sample.running(sample.fleet(space)) as fleet:
-        card = fleet.ready(60)[0]
-        channel = TeacherChannel("one", fleet.replicas["one"], 2, StreamConfig())
-        before = channel.take(_request(), channel.ask(_request()))
-        os.kill(int(card["pid"]), signal.SIGKILL)
-        after = channel.take(_request(), channel.ask(_request()))
-        assert np.array_equal(before, after)
-        assert channel.counters.retries > 0
 
 
 def test_a_teacher_that_cannot_load_says_why(space: Any, cluster: Session, tmp_path: Path) -> None:
