@@ -21,14 +21,6 @@ from tutelage.config.runtime import RayConfig
 CPUS = 4
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let `import ray.serve` pass: Ray's own models use a way of pydantic that warns."""
-    config.addinivalue_line(
-        "filterwarnings",
-        "ignore:Using extra keyword arguments on `Field`:pydantic.warnings.PydanticDeprecatedSince20",
-    )
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """A local Ray with four CPUs (as many as it is told, not as many as there are)."""
