@@ -265,8 +265,18 @@ def test_auto_takes_bf16_only_where_it_is_fast(
     assert resolve_precision(asked, cuda_bf16=cuda, cpu_flags=frozenset(flags.split())) == taken
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the flags are read from /proc/cpuinfo")
-def test_the_flags_of_this_cpu_are_single_words() -> None:
-    flags = cpu_flags()
-    assert len(flags) > 5
-    assert all(flag and " " not in flag and ":" not in flag for flag in flags)
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nprocessor\t: 1\n", {"fpu", "avx2", "amx_bf16"}),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", {"fp", "asimd", "bf16"}),
+        ("processor\t: 0\n", set()),
+    ],
+)
+def test_the_flags_are_the_words_of_the_first_cpu(text: str, flags: set[str], tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(text, encoding="utf-8")
+    assert cpu_flags(tmp_path / "cpuinfo") == flags
+
+
+def test_a_machine_that_does_not_tell_its_flags_has_none(tmp_path: Path) -> None:
+    assert cpu_flags(tmp_path / "cpuinfo") == frozenset()

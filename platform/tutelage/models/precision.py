@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +23,11 @@ def resolve_precision(precision: Precision, *, cuda_bf16: bool | None, cpu_flags
     return "bf16" if "amx_bf16" in cpu_flags else "fp32"
 
 
-def cpu_flags() -> frozenset[str]:
-    """Instruction set flags of this machine's CPU; empty where they cannot be read."""
-    if platform.system() != "Linux":
+def cpu_flags(info: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Instruction set flags of this machine's CPU; empty where Linux does not tell them."""
+    if not info.exists():
         return frozenset()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+    for line in info.read_text(encoding="utf-8").splitlines():
         if line.startswith(("flags", "Features")):
             return frozenset(line.partition(":")[2].split())
     return frozenset()
