@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tutelage.config import objectives as config
-from tutelage.objectives.base import Evidence, Term, mixture
+from tutelage.objectives.base import Dense, Draws, Evidence, Signal, Term, TopK, heard, mixture
 from tutelage.objectives.combiners import Measured, build_combiner
 from tutelage.objectives.cross_entropy import CrossEntropyTerm
 from tutelage.objectives.kl import KLTerm
 
-__all__ = ["Evidence", "Measured", "Term", "build_combiner", "build_terms", "mixture"]
+__all__ = [
+    "Dense",
+    "Draws",
+    "Evidence",
+    "Measured",
+    "Signal",
+    "Term",
+    "TopK",
+    "build_combiner",
+    "build_terms",
+    "heard",
+    "mixture",
+]
 
 
 def build_terms(sections: Sequence[config.Objective]) -> list[Term]:

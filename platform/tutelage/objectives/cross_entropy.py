@@ -1,6 +1,6 @@
 """Hard-label cross-entropy.
 
-Shapes: B batch, C classes.
+Shapes: P positions, V classes or vocabulary.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tutelage.objectives.base import Evidence
 
 
 class CrossEntropyTerm:
-    """-log q_b[y_b], with label smoothing; 0 where the example is unlabelled."""
+    """-log q_p[y_p], with label smoothing; 0 where the position is unlabelled."""
 
     name = "cross-entropy"
 
@@ -21,11 +21,11 @@ class CrossEntropyTerm:
         self.weight = section.weight
         self.label_smoothing = section.label_smoothing
 
-    def per_example(self, evidence: Evidence) -> Tensor:
-        """Loss of each example, fp32 [B]."""
+    def per_position(self, evidence: Evidence) -> Tensor:
+        """Loss of each position, fp32 [P]."""
         return F.cross_entropy(
-            evidence.student_BC.float(),
-            evidence.labels_B,
+            evidence.student_PV.float(),
+            evidence.labels_P,
             ignore_index=-1,
             label_smoothing=self.label_smoothing,
             reduction="none",

@@ -1,6 +1,6 @@
 """Forward KL from the combined teachers to the student (Hinton et al. 2015, arXiv:1503.02531).
 
-Shapes: B batch, C classes, K teachers.
+Shapes: P positions, V classes or vocabulary, K teachers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tutelage.config import objectives as config
-from tutelage.objectives.base import Evidence, mixture
+from tutelage.objectives.base import Dense, Evidence, mixture
 
 
 class KLTerm:
@@ -24,13 +24,14 @@ class KLTerm:
         self.weight = section.weight
         self.temperature = section.temperature
 
-    def per_example(self, evidence: Evidence) -> Tensor:
-        """Loss of each example, fp32 [B]. Raises ValueError when no teacher was asked."""
-        if evidence.teachers_KBC is None or evidence.weights_KB is None:
+    def per_position(self, evidence: Evidence) -> Tensor:
+        """Loss of each position, fp32 [P]. Raises ValueError when no teacher was asked."""
+        if not evidence.signals or evidence.weights_KP is None:
             raise ValueError("the kl objective got no teacher signals")
-        target_BC = mixture(evidence.teachers_KBC, evidence.weights_KB, self.temperature)
-        log_student_BC = torch.log_softmax(evidence.student_BC.float() / self.temperature, dim=-1)
+        dense = [signal.logits_PV for signal in evidence.signals if isinstance(signal, Dense)]
+        target_PV = mixture(torch.stack(dense), evidence.weights_KP, self.temperature)
+        log_student_PV = torch.log_softmax(evidence.student_PV.float() / self.temperature, dim=-1)
         # xlogy is 0 at p = 0, where p * log(p) would be NaN.
-        entropy_B = torch.xlogy(target_BC, target_BC).sum(-1)
-        divergence_B: Tensor = entropy_B - (target_BC * log_student_BC).sum(-1)
-        return divergence_B * self.temperature**2
+        entropy_P = torch.xlogy(target_PV, target_PV).sum(-1)
+        divergence_P: Tensor = entropy_P - (target_PV * log_student_PV).sum(-1)
+        return divergence_P * self.temperature**2

@@ -1,36 +1,54 @@
 """One question to a teacher and its answer, tied together by the batch digest.
 
-Shapes: B batch, C classes.
+Shapes: N examples of the request, K teachers, T tokens of one example.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from tutelage.signals.packet import Counts, Packet
+from tutelage.signals.spec import PayloadSpec
+
 Logits = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
-    """Texts to be scored by one teacher."""
+    """Examples to be scored by one teacher. Which of the optional parts are there depends on the task."""
 
-    texts: list[str]
     digest: bytes
     """batch_digest of the examples, which the reply must echo."""
+    examples: list[bytes]
+    """Digest of each example; it seeds what is drawn for it."""
+    positions_N: Counts
+    """Positions of each example. A teacher whose own limit cuts a text covers fewer, never more."""
+    spec: PayloadSpec
+    texts: list[str] = field(default_factory=list)
+    pairs: list[str] | None = None
+    """A second text before each text: the question."""
+    spans: list[NDArray[np.int32]] | None = None
+    """int32[positions, 2] for each text: code points where each position begins and ends in it."""
+    ids: list[NDArray[np.int32]] | None = None
+    """int32[T] token ids for each example, where teacher and student share a vocabulary."""
+    shares_NK: NDArray[np.float32] | None = None
+    """Each teacher's share of the draws, where the payload samples from a mixture."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reply:
-    """A teacher's logits for one request."""
+    """A teacher's signals for one request."""
 
     digest: bytes
-    logits_BC: Logits
-    """In the order of task.labels, whatever the teacher's own order is."""
+    packet: Packet
     teacher: str
     replica: str
     seconds: float
@@ -40,15 +58,3 @@ class Reply:
 def batch_digest(examples: Sequence[bytes]) -> bytes:
     """16 bytes over the digests of a batch's examples, in order."""
     return blake3(b"".join(examples)).digest(16)
-
-
-def fault(request: Request, reply: Reply, classes: int) -> str | None:
-    """What is wrong with a reply, in words; None when it can be trusted."""
-    if reply.digest != request.digest:
-        return f"digest {reply.digest.hex()} answers another batch than {request.digest.hex()}"
-    expected = (len(request.texts), classes)
-    if reply.logits_BC.shape != expected:
-        return f"logits have shape {reply.logits_BC.shape}, expected {expected}"
-    if not np.isfinite(reply.logits_BC).all():
-        return "logits hold NaN or infinity"
-    return None

@@ -1,6 +1,6 @@
-"""For each example, more weight to the teacher that is surer of it.
+"""For each position, more weight to the teacher that is surer of it.
 
-Shapes: B batch, C classes, K teachers.
+Shapes: B batch, P positions, V classes or vocabulary, K teachers.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tutelage.objectives.base import Dense, Signal
+
 
 class ConfidenceRule:
-    """w_kb = softmax_k(-s * H(p_kb) / log C), with H the entropy of a teacher's own prediction.
+    """w_kp = softmax_k(-s * H(p_kp) / log V), with H the entropy of a teacher's own prediction.
 
-    Dividing by log C makes the sharpness s mean the same for any number of classes. s = 0 is the
+    Dividing by log V makes the sharpness s mean the same for any number of classes. s = 0 is the
     uniform ensemble; s -> infinity leaves the surest teacher alone. A teacher that is sure and
     wrong is followed: the rule trusts each teacher's calibration.
     """
@@ -23,8 +25,19 @@ class ConfidenceRule:
     def __init__(self, sharpness: float) -> None:
         self._sharpness = sharpness
 
-    def weights(self, teachers_KBC: Tensor, slices_B: Sequence[str]) -> Tensor:
-        """Weights [K, B]."""
-        probabilities_KBC = torch.softmax(teachers_KBC.float(), dim=-1)
-        entropy_KB = -torch.xlogy(probabilities_KBC, probabilities_KBC).sum(-1)
-        return torch.softmax(-self._sharpness * entropy_KB / math.log(teachers_KBC.shape[-1]), dim=0)
+    def shares(self, slices_B: Sequence[str]) -> None:
+        """None: the weights depend on what the teachers say."""
+        return
+
+    def weights(self, signals: Sequence[Signal], slices_B: Sequence[str], examples_P: Tensor) -> Tensor:
+        """Weights [K, P]. Raises ValueError for a payload that does not tell a teacher's entropy."""
+        return torch.softmax(-self._sharpness * torch.stack([_doubt(signal) for signal in signals]), dim=0)
+
+
+def _doubt(signal: Signal) -> Tensor:
+    """Entropy [P] as a share of the largest possible one."""
+    if not isinstance(signal, Dense):
+        raise ValueError("the confidence combiner needs dense or hidden payloads")
+    probabilities_PV = torch.softmax(signal.logits_PV.float(), dim=-1)
+    entropy_P = -torch.xlogy(probabilities_PV, probabilities_PV).sum(-1)
+    return entropy_P / math.log(signal.logits_PV.shape[-1])

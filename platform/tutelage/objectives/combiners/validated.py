@@ -1,6 +1,6 @@
 """For each slice, more weight to the teacher that predicts its labelled validation rows better.
 
-Shapes: B batch, C classes, K teachers.
+Shapes: B batch, P positions, K teachers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from tutelage.objectives.base import Signal
 
 Measured = Mapping[str, Mapping[str, float]]
 """Mean negative log-likelihood in nats of the validation labels: slice -> teacher -> value."""
@@ -29,7 +31,10 @@ class ValidatedRule:
         }
         self._elsewhere_K = torch.stack(list(self._weights_K.values())).mean(0)
 
-    def weights(self, teachers_KBC: Tensor, slices_B: Sequence[str]) -> Tensor:
+    def shares(self, slices_B: Sequence[str]) -> Tensor:
         """Weights [K, B]."""
-        columns = [self._weights_K.get(name, self._elsewhere_K) for name in slices_B]
-        return torch.stack(columns, dim=1).to(teachers_KBC.device)
+        return torch.stack([self._weights_K.get(name, self._elsewhere_K) for name in slices_B], dim=1)
+
+    def weights(self, signals: Sequence[Signal], slices_B: Sequence[str], examples_P: Tensor) -> Tensor:
+        """Weights [K, P]."""
+        return self.shares(slices_B).to(examples_P.device)[:, examples_P]
