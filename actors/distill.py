@@ -11,6 +11,7 @@ from actors.board import RayBoard
 from actors.evaluate import Asked, Judgement, judge_teachers, measure_teachers
 from actors.finetune import Finetuned
 from actors.fleet import Fleet, threads_of
+from actors.payloads import dense_specs, signal_folders
 from actors.student import fit_all
 from actors.teacher import TeacherSpec
 from actors.training import Training
@@ -63,7 +64,7 @@ def distill(
     by_name = {teacher.name: teacher for teacher in space.job.teachers}
     fleet = Fleet([(spec, by_name[spec.name]) for spec in specs])
     try:
-        asked = Asked(space, specs, fleet.replicas, signal_folders(space, specs))
+        asked = Asked(space, specs, fleet.replicas)
         measured: dict[str, dict[str, float]] = {}
         if isinstance(space.job.combiner, Validated):
             with ui.stage("fleet") as stage:
@@ -111,11 +112,12 @@ def student_training(
     """The training of the student."""
     job = space.job
     tokenizer = tokenizer_of(job.student.tokenizer, space.student, space.home)
+    payloads = dense_specs(space, specs)
     return Training(
         run=run,
         base=space.student.folder,
         tokenizer=tokenizer,
-        labels=job.task.labels,
+        task=job.task,
         layers=job.student.layers,
         method=job.student.method,
         train=job.train,
@@ -126,16 +128,12 @@ def student_training(
         picks=job.student.data,
         slices=None,
         seed=job.seed,
-        stores=signal_folders(space, specs),
+        payloads=payloads,
+        stores=signal_folders(space, specs, payloads),
         measured=measured,
         storage=f"{storage}/runs",
         output=str(space.runs / run / "model"),
     )
-
-
-def signal_folders(space: Workspace, specs: list[TeacherSpec]) -> dict[str, str]:
-    """Folder of each teacher's signals: a teacher with other weights or settings has another folder."""
-    return {spec.name: str(space.home / "signals" / spec.fingerprint / "dense") for spec in specs}
 
 
 def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
@@ -171,6 +169,7 @@ def _spec(space: Workspace, teacher: TeacherConfig, finetuned: dict[str, Finetun
         max_tokens=max_tokens,
         threads=threads_of(teacher),
         fingerprint=fingerprint(card.folder, tokenizer, order, max_tokens),
+        task=job.task,
     )
 
 

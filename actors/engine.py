@@ -1,6 +1,6 @@
 """One DeepSpeed engine: what the training loop needs of it, and nothing else.
 
-Shapes: B batch, T tokens, C classes.
+Shapes: B batch, T tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tutelage.config.train import TrainConfig
+from tutelage.data.examples import Batch
 from tutelage.errors import TrainError
 from tutelage.models.precision import Type
 
@@ -42,12 +43,9 @@ class Engine:
         self._stage = zero_stage(train, precision)
         self.device = self._engine.device
 
-    def logits(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
-        """Student logits [B, C]."""
-        output: Tensor = self._engine(
-            input_ids=input_ids_BT.to(self.device), attention_mask=attention_mask_BT.to(self.device)
-        ).logits
-        return output
+    def forward(self, batch: Batch) -> Any:
+        """The model's output for the batch."""
+        return self._engine(**{name: value.to(self.device) for name, value in inputs_of(batch).items()})
 
     def train(self, mode: bool = True) -> None:
         """Switch dropout on or off."""
@@ -88,6 +86,14 @@ class Engine:
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise TrainError(f"{folder}: holds no engine state", fix="start the run again with --fresh")
+
+
+def inputs_of(batch: Batch) -> dict[str, Tensor]:
+    """What a model is called with: int64 [B, T] each."""
+    return {
+        "input_ids": torch.from_numpy(batch.input_ids_BT),
+        "attention_mask": torch.from_numpy(batch.attention_mask_BT),
+    }
 
 
 def engine_config(

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from actors.channel import TeacherChannel
+from actors.payloads import dense_specs, signal_folders
 from actors.replica import LocalReplica, Replica
-from actors.stream import SignalStream, TeacherChannel
+from actors.stream import SignalStream
 from actors.teacher import Teacher, TeacherSpec
 from actors.workspace import Workspace, tokenizer_of
 from tutelage.config.objectives import Uniform
@@ -25,10 +27,12 @@ from tutelage.errors import DataError
 from tutelage.export.session import OnnxClassifier
 from tutelage.export.student import Probe
 from tutelage.models.load import load_classifier, load_tokenizer
-from tutelage.objectives import build_combiner, mixture
+from tutelage.objectives import Dense, build_combiner, mixture
 from tutelage.progress import Stage
 from tutelage.signals.exchange import Logits
-from tutelage.signals.store import ArrowStore, MemoryStore
+from tutelage.signals.packet import Packet
+from tutelage.signals.store import ArrowStore, MemoryStore, SignalStore
+from tutelage.tasks import build_task
 
 BATCH = 32
 PROBE_EXAMPLES = 1000
@@ -82,7 +86,6 @@ class Asked:
     space: Workspace
     specs: list[TeacherSpec]
     replicas: dict[str, list[Replica]]
-    stores: dict[str, str]
 
     @property
     def names(self) -> list[str]:
@@ -90,15 +93,21 @@ class Asked:
         return [spec.name for spec in self.specs]
 
     def channels(self) -> list[TeacherChannel]:
-        """Fresh channels to all replicas."""
-        job = self.space.job
-        classes = len(job.task.labels)
-        return [TeacherChannel(name, self.replicas[name], classes, job.stream) for name in self.names]
+        """Fresh channels to all replicas, for logits in full."""
+        stream = self.space.job.stream
+        payloads = dense_specs(self.space, self.specs)
+        return [TeacherChannel(n, self.replicas[n], payloads[n], stream) for n in self.names]
+
+    def stream(self, channels: list[TeacherChannel], stores: dict[str, SignalStore]) -> SignalStream:
+        """A stream over the channels."""
+        ask = build_task(self.space.job.task).request
+        return SignalStream(channels, stores, self.space.job.stream, ask)
 
     def logits(self, examples: Examples, rows: Rows, stage: Stage) -> Logits:
         """Logits [K, N, C] of the rows; what the signal store has is not asked again."""
-        stores = {name: ArrowStore(Path(folder)) for name, folder in self.stores.items()}
-        stream = SignalStream(self.channels(), dict(stores), self.space.job.stream)
+        payloads = dense_specs(self.space, self.specs)
+        folders = signal_folders(self.space, self.specs, payloads)
+        stream = self.stream(self.channels(), {n: ArrowStore(Path(folders[n])) for n in self.names})
         collected_KNC = _collect(stream, examples, rows, stage)
         stream.flush()
         return collected_KNC
@@ -144,8 +153,9 @@ def judge_teachers(asked: Asked, measured: dict[str, dict[str, float]], stage: S
     labels, slices = examples.labels(rows), np.array(examples.slices(rows))
     teachers_KNC = torch.from_numpy(logits_KNC)
     rule = build_combiner(space.job.combiner, names, measured)
-    weights_KN = rule.weights(teachers_KNC, slices.tolist())
-    uniform_KN = build_combiner(Uniform(), names).weights(teachers_KNC, slices.tolist())
+    signals, each_N = [Dense(logits_NC) for logits_NC in teachers_KNC], torch.arange(len(rows))
+    weights_KN = rule.weights(signals, slices.tolist(), each_N)
+    uniform_KN = build_combiner(Uniform(), names).weights(signals, slices.tolist(), each_N)
     return Judgement(
         teachers={name: score(logits_KNC[k], labels, slices) for k, name in enumerate(names)},
         uniform=score(mixture(teachers_KNC, uniform_KN).numpy(), labels, slices),
@@ -267,9 +277,8 @@ def _in_order(batches: list[tuple[Rows, Batch]], logits: Callable[[Batch], Logit
 def _collect(stream: SignalStream, examples: Examples, rows: Rows, stage: Stage) -> Logits:
     batches = batches_of(examples, rows, pad_id=0)
     parts: list[Logits] = []
-    for _, logits_KBC in stream.pair(batch for _, batch in batches):
-        assert logits_KBC is not None
-        parts.append(logits_KBC)
+    for _, packets in stream.pair(batch for _, batch in batches):
+        parts.append(np.stack([_logits(packet) for packet in packets]))
         stage.update(sum(part.shape[1] for part in parts), len(rows))
     collected_KNC = np.concatenate(parts, axis=1)
     ordered_KNC = np.empty_like(collected_KNC)
@@ -277,18 +286,24 @@ def _collect(stream: SignalStream, examples: Examples, rows: Rows, stage: Stage)
     return ordered_KNC
 
 
+def _logits(packet: Packet | None) -> Logits:
+    """The values of a dense packet in fp32."""
+    assert packet is not None, "judging does without no teacher"
+    values: Logits = packet.columns["logits"].values
+    return values
+
+
 def _parity(asked: Asked, examples: Examples, probe: Rows) -> tuple[float, float]:
     """The same texts through the fleet and through a teacher in this process: largest logit difference."""
-    config = asked.space.job.stream
-    classes = len(asked.space.job.task.labels)
     worst, same = 0.0, 1.0
     for spec, channel in zip(asked.specs, asked.channels(), strict=True):
-        local = TeacherChannel(spec.name, [LocalReplica(Teacher(spec))], classes, config)
+        replica = LocalReplica(Teacher(spec))
+        local = TeacherChannel(spec.name, [replica], channel.spec, asked.space.job.stream)
         both = []
         for side in (channel, local):
-            stream = SignalStream([side], {spec.name: MemoryStore()}, config)
+            stream = asked.stream([side], {spec.name: MemoryStore()})
             pairs = stream.pair(batch for _, batch in batches_of(examples, probe, pad_id=0))
-            both.append(np.concatenate([logits[0] for _, logits in pairs if logits is not None]))
+            both.append(np.concatenate([_logits(packet) for _, (packet,) in pairs]))
         worst = max(worst, float(np.abs(both[0] - both[1]).max(initial=0.0)))
         same = min(same, float((both[0].argmax(-1) == both[1].argmax(-1)).mean()))
     return worst, same

@@ -1,163 +1,57 @@
 """The stream of signals: looks ahead, asks the teachers, and hands each batch over in order.
 
-At most `window` batches are on their way, so memory does not grow with the data. A batch whose
-signals are in the store asks nobody. A reply that is late, lost or wrong is asked again of another
-replica. Batches leave in the order in which they came, each once, whatever the replicas do.
+At most `window` batches are on their way, so memory does not grow with the data. An example whose signals
+are in the store, or already on their way, is not asked for. Batches leave in the order in which they
+came, each once, whatever the replicas do.
 
-Shapes: B batch, C classes, K teachers.
+Shapes: B batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from statistics import median
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from actors.replica import Pending, Replica, ReplicaAwayError, ReplicaLateError, ReplicaLostError
+from actors.channel import Question, TeacherChannel
 from tutelage.config.runtime import StreamConfig
 from tutelage.data.examples import Batch
-from tutelage.errors import TeacherError
-from tutelage.signals.exchange import Logits, Reply, Request, batch_digest, fault
+from tutelage.errors import StoreError
+from tutelage.signals.exchange import Request
+from tutelage.signals.packet import Packet
+from tutelage.signals.spec import PayloadSpec
 from tutelage.signals.store import SignalStore
 
-RESTART_PAUSE_S = 1.0
-"""Time between two looks at replicas that are all being restarted."""
+Ask = Callable[[Batch, PayloadSpec], Request]
+"""How a batch becomes a question to one teacher."""
 
-
-@dataclass
-class TeacherCounters:
-    """What one teacher cost one student worker."""
-
-    calls: int = 0
-    examples: int = 0
-    cached: int = 0
-    """Examples answered by the store."""
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    retries: int = 0
-    seconds: list[float] = field(default_factory=list)
-    """Working time of each call, at most the last thousand."""
-
-    def add(self, request: Request, reply: Reply) -> None:
-        """Count one good reply."""
-        self.calls += 1
-        self.examples += len(request.texts)
-        self.bytes_sent += sum(len(text.encode()) for text in request.texts) + len(request.digest)
-        self.bytes_received += reply.logits_BC.nbytes + len(reply.digest)
-        self.seconds = [*self.seconds[-999:], reply.seconds]
-
-    @staticmethod
-    def total(parts: list[TeacherCounters]) -> TeacherCounters:
-        """The sum over student workers."""
-        whole = TeacherCounters()
-        for part in parts:
-            for name in ("calls", "examples", "cached", "bytes_sent", "bytes_received", "retries"):
-                setattr(whole, name, getattr(whole, name) + getattr(part, name))
-            whole.seconds += part.seconds
-        return whole
-
-    def to_json(self) -> dict[str, float]:
-        """Plain values, with the median working time of a call in place of all times."""
-        values = {name: value for name, value in asdict(self).items() if name != "seconds"}
-        return {**values, "p50_ms": 1000 * median(self.seconds) if self.seconds else 0.0}
-
-
-class TeacherChannel:
-    """One teacher's replicas: the least busy one is asked, a fault moves the batch to the next."""
-
-    def __init__(
-        self,
-        name: str,
-        replicas: list[Replica],
-        classes: int,
-        config: StreamConfig,
-        pause: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.name = name
-        self.counters = TeacherCounters()
-        self._replicas = replicas
-        self._classes = classes
-        self._config = config
-        self._pause = pause
-        self._outstanding: Counter[int] = Counter()
-
-    def ask(self, request: Request) -> tuple[int, Pending]:
-        """Send the request to the least busy replica."""
-        index = min(range(len(self._replicas)), key=lambda i: (self._outstanding[i], i))
-        return self._send(index, request)
-
-    def take(self, request: Request, asked: tuple[int, Pending]) -> Logits:
-        """Wait for a reply that can be trusted. Raises TeacherError when the retries are used up.
-
-        A replica that is being restarted costs no retry until it has had `deadline_s` to load its model.
-        """
-        faults: list[str] = []
-        away, patience_s = 0, self._config.deadline_s
-        while True:
-            index, pending = asked
-            restarting = False
-            try:
-                reply = pending.take(self._config.deadline_s)
-                problem = fault(request, reply, self._classes)
-            except (ReplicaLostError, ReplicaLateError) as error:
-                problem, restarting = str(error), isinstance(error, ReplicaAwayError)
-            self._outstanding[index] -= 1
-            if problem is None:
-                self.counters.add(request, reply)
-                return reply.logits_BC
-            if restarting and patience_s > 0:
-                self.counters.retries += not away
-                away += 1
-                if away % len(self._replicas) == 0:
-                    patience_s -= RESTART_PAUSE_S
-                    self._pause(RESTART_PAUSE_S)
-                asked = self._send((index + 1) % len(self._replicas), request)
-                continue
-            faults.append(f"{self._replicas[index].name}: {problem}")
-            if len(faults) > self._config.retries:
-                raise TeacherError(
-                    f"teacher '{self.name}' gave no usable reply for batch {request.digest.hex()} "
-                    f"in {len(faults)} attempts: {'; '.join(faults)}",
-                    fix="look at the teacher's log; stream.retries and stream.deadline_s set the patience",
-                )
-            self.counters.retries += 1
-            rounds, others = divmod(len(faults), len(self._replicas))
-            if not others:
-                # Every replica has failed and is being restarted: give them time to load their model.
-                self._pause(min(8.0, 0.5 * 2**rounds))
-            asked = self._send((index + 1) % len(self._replicas), request)
-
-    def _send(self, index: int, request: Request) -> tuple[int, Pending]:
-        self._outstanding[index] += 1
-        return index, self._replicas[index].ask(request)
+Pair = tuple[Batch, list[Packet | None]]
+"""A batch with the signals of each teacher; None for one that is lost."""
 
 
 @dataclass
 class _Slot:
     batch: Batch
-    request: Request | None
-    known: dict[str, Logits]
-    asked: dict[str, tuple[int, Pending]]
+    asked: dict[str, Question] = field(default_factory=dict)
 
 
 class SignalStream:
-    """Pairs each batch with the logits of all teachers."""
+    """Pairs each batch with the signals of all teachers."""
 
     def __init__(
-        self, channels: list[TeacherChannel], stores: dict[str, SignalStore], config: StreamConfig
+        self, channels: list[TeacherChannel], stores: dict[str, SignalStore], config: StreamConfig, ask: Ask
     ) -> None:
         self.channels = channels
         self._stores = stores
         self._window = config.window
+        self._ask = ask
+        self._flying: dict[str, set[bytes]] = {channel.name: set() for channel in channels}
         self.waited_s = 0.0
         """Time the student waited for teachers."""
 
-    def pair(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Logits | None]]:
-        """Each batch with its logits [K, B, C], in order; None for teachers where there are none."""
+    def pair(self, batches: Iterable[Batch]) -> Iterator[Pair]:
+        """Each batch with its packets, in the order of the channels."""
         ahead: deque[_Slot] = deque()
         for batch in batches:
             ahead.append(self._begin(batch))
@@ -177,30 +71,55 @@ class SignalStream:
             store.refresh()
 
     def _begin(self, batch: Batch) -> _Slot:
-        slot = _Slot(batch, None, {}, {})
+        slot = _Slot(batch)
         for channel in self.channels:
-            logits_BC = self._stores[channel.name].get(batch.digests)
-            if logits_BC is not None:
-                slot.known[channel.name] = logits_BC
-                channel.counters.cached += len(batch.digests)
-                continue
-            if slot.request is None:
-                slot.request = Request(batch.texts, batch_digest(batch.digests))
-            slot.asked[channel.name] = channel.ask(slot.request)
+            flying = self._flying[channel.name]
+            missing = self._missing(channel, batch.digests)
+            channel.counters.cached += len(batch.digests) - len(missing)
+            if missing:
+                slot.asked[channel.name] = channel.ask(self._request(batch, channel, missing))
+                flying.update(batch.digests[n] for n in missing)
         return slot
 
-    def _finish(self, slot: _Slot) -> tuple[Batch, Logits | None]:
+    def _missing(self, channel: TeacherChannel, digests: Sequence[bytes]) -> list[int]:
+        """The first place of each example that is neither in the store nor on its way."""
+        flying = self._flying[channel.name]
+        first: dict[bytes, int] = {}
+        for n in self._stores[channel.name].missing(digests):
+            if digests[n] not in flying:
+                first.setdefault(digests[n], n)
+        return list(first.values())
+
+    def _request(self, batch: Batch, channel: TeacherChannel, which: list[int]) -> Request:
+        request = self._ask(batch, channel.spec)
+        return request if len(which) == len(batch.digests) else request.select(which)
+
+    def _finish(self, slot: _Slot) -> Pair:
         begin = time.perf_counter()
-        for channel in self.channels:
-            if channel.name in slot.asked and slot.request is not None:
-                store, digests = self._stores[channel.name], slot.batch.digests
-                store.put(digests, channel.take(slot.request, slot.asked[channel.name]))
-                # A text scored before beside other texts may differ in its last bit: what the store
-                # kept is what the student hears, so that a cold and a warm run give the same numbers.
-                kept_BC = store.get(digests)
-                assert kept_BC is not None
-                slot.known[channel.name] = kept_BC
+        packets = [self._collect(slot, channel) for channel in self.channels]
         self.waited_s += time.perf_counter() - begin
-        if not self.channels:
-            return slot.batch, None
-        return slot.batch, np.stack([slot.known[channel.name] for channel in self.channels])
+        return slot.batch, packets
+
+    def _collect(self, slot: _Slot, channel: TeacherChannel) -> Packet | None:
+        """What the store holds once the answer is in: a cold and a warm run then hear the same.
+
+        A text that was scored before beside other texts may differ from the store in its last bit.
+        """
+        store, digests = self._stores[channel.name], slot.batch.digests
+        question = slot.asked.pop(channel.name, None)
+        for _ in range(3):
+            if question is not None:
+                packet = channel.take(question)
+                self._flying[channel.name].difference_update(question.request.examples)
+                if packet is None:
+                    return None
+                store.put(question.request.examples, packet)
+            found = store.get(digests)
+            if found is not None:
+                return found
+            # A row was evicted or found damaged since the look ahead, or an earlier question was lost.
+            question = channel.ask(self._request(slot.batch, channel, self._missing(channel, digests)))
+        raise StoreError(
+            f"the signal store of '{channel.name}' does not keep what it is given",
+            fix="look at its disk; `tutelage signals verify` names damaged files",
+        )

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from actors.board import Poster
+from actors.channel import TeacherCounters
 from actors.reasons import own_error, reason
 from actors.replica import Replica
-from actors.stream import TeacherCounters
 from actors.training import Training, TrainState
 from tutelage.data.folders import whole_folder
 from tutelage.errors import TrainError, TutelageError
@@ -143,7 +143,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     from actors.trainer import Trainer
     from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
     from tutelage.data.examples import Examples
-    from tutelage.models.load import load_classifier, load_tokenizer, prepare_for_training
+    from tutelage.models.load import load_tokenizer, prepare_for_training
+    from tutelage.tasks import build_task
 
     quiet()
     training: Training = config["training"]
@@ -152,7 +153,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     world = TorchWorld()
     torch.manual_seed(training.seed)
     model = prepare_for_training(
-        load_classifier(training.base, training.labels, dropout=train.dropout),
+        build_task(training.task).load(training.base, dropout=train.dropout),
         training.method,
         training.layers,
     )
@@ -200,10 +201,11 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 def _write_model(training: Training, weights: dict[str, Any], tokenizer: Any, result: dict[str, Any]) -> None:
     """Save the trained model as a plain folder that appears whole: LoRA merged, tokenizer beside it."""
-    from tutelage.models.load import load_classifier, merged, prepare_for_training
+    from tutelage.models.load import merged, prepare_for_training
+    from tutelage.tasks import build_task
 
     model = prepare_for_training(
-        load_classifier(training.base, training.labels), training.method, training.layers
+        build_task(training.task).load(training.base), training.method, training.layers
     )
     model.load_state_dict(weights, strict=True)
     with whole_folder(Path(training.output), replace=True) as folder:

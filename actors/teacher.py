@@ -1,6 +1,6 @@
-"""A teacher: loads a model, says what it is, scores texts.
+"""A teacher: loads a model, says what it is, scores requests.
 
-Shapes: B batch, T tokens, C classes.
+Shapes: N examples of a request, P positions, V classes or vocabulary, H hidden.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tutelage.signals.exchange import Logits, Reply, Request
+from tutelage.config.task import SequenceClassification, Task
+from tutelage.signals.exchange import Reply, Request
+from tutelage.signals.packet import Column, dense_packet
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,11 @@ class TeacherSpec:
     """Folder that the replica's node sees."""
     tokenizer: str
     label_order: tuple[int, ...]
-    """For each task label, the model's logit that means it."""
+    """For each task label, the model's logit that means it; empty where columns are taken as they are."""
     max_tokens: int
     threads: int
     fingerprint: str
+    task: Task = field(default_factory=lambda: SequenceClassification(labels=["0", "1"]))
 
 
 class Scorer(Protocol):
@@ -39,24 +43,30 @@ class Scorer(Protocol):
         ...
 
     def score(self, request: Request) -> Reply:
-        """Logits for each text of the request."""
+        """The signals that the request asks for."""
+        ...
+
+    def head(self) -> NDArray[np.float32]:
+        """Weights [V, H] that turn a hidden state into logits; asked once where the payload is hidden."""
         ...
 
 
 class Teacher:
-    """A frozen classifier. Its tokenizer may differ from the student's, so it is asked in text."""
+    """A frozen model. Its tokenizer may differ from the student's where it is asked in text."""
 
-    def __init__(self, spec: TeacherSpec, replica: int = 0) -> None:
+    def __init__(self, spec: TeacherSpec, replica: str | int = 0) -> None:
         import torch
 
-        from tutelage.models.load import load_classifier, load_tokenizer
+        from tutelage.models.load import load_tokenizer
+        from tutelage.tasks import build_task
 
         torch.set_num_threads(spec.threads)
         self._spec = spec
-        self._replica = f"{spec.name}-{replica}"
+        self._replica = replica if isinstance(replica, str) else f"{spec.name}-{replica}"
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer = load_tokenizer(spec.tokenizer)
-        self._model = load_classifier(spec.model).to(self._device).eval()
+        self._task = build_task(spec.task)
+        self._model = self._task.load(spec.model).to(self._device).eval()
         self._order = list(spec.label_order)
 
     def describe(self) -> dict[str, str]:
@@ -64,31 +74,28 @@ class Teacher:
         return {"replica": self._replica, "pid": str(os.getpid()), "device": str(self._device)}
 
     def score(self, request: Request) -> Reply:
-        """Logits [B, C] in the order of the task's labels."""
+        """The model's rows for each example, packed as the request's payload says."""
         import torch
 
+        from tutelage.signals.payloads import encode
+
         begin = time.perf_counter()
-        tokens_BT: Any = self._tokenizer(
-            request.texts,
-            truncation=True,
-            max_length=self._spec.max_tokens,
-            padding=True,
-            pad_to_multiple_of=8,
-            return_tensors="pt",
-        ).to(self._device)
         with torch.inference_mode():
-            logits_BC = self._model(**tokens_BT).logits[:, self._order].float().cpu().numpy()
-        return Reply(
-            digest=request.digest,
-            logits_BC=np.ascontiguousarray(logits_BC),
-            teacher=self._spec.name,
-            replica=self._replica,
-            seconds=time.perf_counter() - begin,
-        )
+            rows = self._task.score(self._model, self._tokenizer, request, self._spec.max_tokens)
+            values_RV = rows.values_RV[:, self._order] if self._order else rows.values_RV
+            packet = encode(request.spec, values_RV, rows.lengths_N, request)
+        return Reply(request.digest, packet, self._spec.name, self._replica, time.perf_counter() - begin)
+
+    def head(self) -> NDArray[np.float32]:
+        """Weights [V, H] of the output layer, fp32."""
+        from tutelage.models.load import vocabulary_head
+
+        head_VH: NDArray[np.float32] = vocabulary_head(self._model).detach().float().cpu().numpy()
+        return head_VH
 
 
 class ScriptedTeacher:
-    """The twin for tests: a function of the text instead of a model, faults on demand."""
+    """The twin for tests and benchmarks: a function of the text instead of a model, faults on demand."""
 
     def __init__(
         self,
@@ -108,5 +115,17 @@ class ScriptedTeacher:
     def score(self, request: Request) -> Reply:
         """The rule's logits for each text, passed through the fault."""
         self.calls += 1
-        logits_BC: Logits = np.array([self._rule(text) for text in request.texts], dtype=np.float32)
-        return self._fault(self.calls, Reply(request.digest, logits_BC, self._name, f"{self._name}-0", 0.0))
+        logits_NV = np.array([self._rule(text) for text in request.texts], dtype=np.float32)
+        reply = Reply(request.digest, dense_packet(logits_NV), self._name, f"{self._name}-0", 0.0)
+        return self._fault(self.calls, reply)
+
+    def head(self) -> NDArray[np.float32]:
+        """A rule has none. Raises ValueError."""
+        raise ValueError("a scripted teacher has no vocabulary head")
+
+
+def with_logits(reply: Reply, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Reply:
+    """A dense reply with changed logits, for faults of scripted teachers."""
+    column = reply.packet.columns["logits"]
+    packet = replace(reply.packet, columns={"logits": Column(change(column.values), column.rows_N)})
+    return replace(reply, packet=packet)

@@ -2,8 +2,8 @@
 
     for each batch: signals from the stream -> loss terms -> DeepSpeed backward and step
 
-The loss of a step is the sum over the global batch divided by its size. Shapes: B batch, T tokens,
-C classes, K teachers, N examples.
+The loss of a step is the sum over the positions of the global batch divided by their number. Shapes:
+B batch, T tokens, P positions of a micro-batch, V classes or vocabulary, K teachers, N examples.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actors.engine import Engine
-from actors.stream import SignalStream
+from actors.stream import Pair, SignalStream
 from actors.training import Training, TrainState, learning_rate
 from tutelage.data.batches import BatchPlan, shard
 from tutelage.data.examples import Batch, Examples, Selection
 from tutelage.errors import TrainError
-from tutelage.objectives import Evidence, build_combiner, build_terms
-from tutelage.signals.exchange import Logits
+from tutelage.objectives import Evidence, Signal, build_combiner, build_terms, heard
+from tutelage.signals.packet import Packet
+from tutelage.signals.payloads import signal_of
+from tutelage.tasks import StudentRows, build_task
 
 LOGGED_STEPS = 2000
 """About this many steps of a training are kept as points of its curve."""
@@ -94,8 +96,11 @@ class Trainer:
         self._world = world
         self._keeper = keeper
         self._pad_id = pad_id
+        self._heads: dict[int, Tensor] = {}
+        self._task = build_task(training.task)
         self._terms = build_terms(training.objectives)
-        self._combiner = build_combiner(training.combiner, list(training.stores), training.measured)
+        self._combiner = build_combiner(training.combiner, list(training.payloads), training.measured)
+        self._specs = list(training.payloads.values())
         self._chosen = examples.select("train", training.picks)
         if not len(self._chosen):
             raise TrainError(
@@ -165,11 +170,12 @@ class Trainer:
         for batch, parts in zip(batches, steps, strict=True):
             begin = time.perf_counter()
             lr = learning_rate(train, state.step, self.total)
+            positions = max(1, int(self._examples.positions(self._chosen.rows[batch]).sum()))
             sums = torch.zeros(1 + len(self._terms))
             for micro, part in enumerate(parts):
                 torch.manual_seed(self._noise(state.step, micro))
-                sums += self._learn(next(paired) if len(part) else None, len(batch), lr)
-            loss, *parts_of_loss = (world.sum(sums) / len(batch)).tolist()
+                sums += self._learn(next(paired) if len(part) else None, positions, lr)
+            loss, *parts_of_loss = (world.sum(sums) / positions).tolist()
             if not math.isfinite(loss):
                 raise TrainError(
                     f"{self._training.run}: the loss is {loss} at step {state.step}",
@@ -185,37 +191,42 @@ class Trainer:
                 "lr": lr,
             }
 
-    def _learn(self, pair: tuple[Batch, Logits | None] | None, global_batch: int, lr: float) -> Tensor:
-        """One micro-batch; returns the sums over its examples: the loss, then each term."""
+    def _learn(self, pair: Pair | None, positions: int, lr: float) -> Tensor:
+        """One micro-batch of a global batch with so many positions.
+
+        Returns the sums over its positions: the loss, then each term.
+        """
         if pair is None:
             # Every worker must take part in each backward, also one without rows in a short batch.
-            self._engine.learn(self._idle_logits().sum() * 0.0, lr)
+            self._engine.learn(self._idle(), lr)
             return torch.zeros(1 + len(self._terms))
-        batch, signals = pair
-        losses = self._losses(batch, signals)
-        total_B = torch.stack(
-            [term.weight * loss_B for term, loss_B in zip(self._terms, losses, strict=True)]
+        losses = self._losses(*pair)
+        total_P = torch.stack(
+            [term.weight * loss_P for term, loss_P in zip(self._terms, losses, strict=True)]
         ).sum(0)
         # DeepSpeed divides by the accumulation steps and averages over workers: undo both.
-        scale = self._training.train.accumulation * self._world.size / global_batch
-        self._engine.learn(total_B.sum() * scale, lr)
-        return torch.stack([total_B.sum(), *[loss_B.sum() for loss_B in losses]]).detach().float().cpu()
+        scale = self._training.train.accumulation * self._world.size / positions
+        self._engine.learn(total_P.sum() * scale, lr)
+        return torch.stack([total_P.sum(), *[loss_P.sum() for loss_P in losses]]).detach().float().cpu()
 
-    def _losses(self, batch: Batch, signals: Logits | None) -> list[Tensor]:
-        device = self._engine.device
-        logits_BC = self._engine.logits(
-            torch.from_numpy(batch.input_ids_BT), torch.from_numpy(batch.attention_mask_BT)
+    def _losses(self, batch: Batch, packets: list[Packet | None]) -> list[Tensor]:
+        rows = self._task.student(self._engine.forward(batch), batch)
+        evidence = Evidence(rows.logits_PV, rows.labels_P)
+        if packets:
+            signals = [self._signal(k, packet, rows, batch) for k, packet in enumerate(packets)]
+            weights_KP = self._combiner.weights(signals, self._examples.slices(batch.rows), rows.examples_P)
+            evidence = replace(evidence, signals=tuple(signals), weights_KP=heard(weights_KP, signals))
+        return [term.per_position(evidence) for term in self._terms]
+
+    def _signal(self, k: int, packet: Packet | None, rows: StudentRows, batch: Batch) -> Signal:
+        return signal_of(
+            self._specs[k],
+            packet,
+            rows.logits_PV,
+            rows.examples_P,
+            lambda values_RV, lengths_N: self._task.place(values_RV, lengths_N, rows, batch),
+            head=self._head(k),
         )
-        teachers_KBC = None if signals is None else torch.from_numpy(signals).to(device)
-        evidence = Evidence(
-            student_BC=logits_BC,
-            labels_B=torch.from_numpy(batch.labels_B).to(device),
-            teachers_KBC=teachers_KBC,
-            weights_KB=None
-            if teachers_KBC is None
-            else self._combiner.weights(teachers_KBC, self._examples.slices(batch.rows)),
-        )
-        return [term.per_example(evidence) for term in self._terms]
 
     def _judge(
         self, point: dict[str, Any], state: TrainState, best: dict[str, Tensor] | None
@@ -239,7 +250,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
-        """Accuracy and cross-entropy on the labelled validation rows. Collective."""
+        """Accuracy and cross-entropy a position on the labelled validation rows. Collective."""
         train, world = self._training.train, self._world
         order = np.argsort(self._examples.lengths(self._validation.rows), kind="stable")
         sums = torch.zeros(3, dtype=torch.float64)
@@ -248,27 +259,34 @@ class Trainer:
             batch = order[start : start + train.batch_size]
             for part in shard(batch, world.size, world.rank, train.micro_batch, train.batch_size):
                 if not len(part):
-                    self._idle_logits()
+                    self._idle()
                     continue
-                rows = self._batch(self._validation, part)
-                logits_BC = (
-                    self._engine.logits(
-                        torch.from_numpy(rows.input_ids_BT), torch.from_numpy(rows.attention_mask_BT)
-                    )
-                    .float()
-                    .cpu()
+                data = self._batch(self._validation, part)
+                rows = self._task.student(self._engine.forward(data), data)
+                logits_PV, labels_P = rows.logits_PV.float().cpu(), rows.labels_P.cpu()
+                sums[0] += torch.nn.functional.cross_entropy(
+                    logits_PV, labels_P, ignore_index=-1, reduction="sum"
                 )
-                labels_B = torch.from_numpy(rows.labels_B)
-                sums[0] += torch.nn.functional.cross_entropy(logits_BC, labels_B, reduction="sum")
-                sums[1] += (logits_BC.argmax(-1) == labels_B).sum()
-                sums[2] += len(part)
+                sums[1] += (logits_PV.argmax(-1) == labels_P).sum()
+                sums[2] += (labels_P >= 0).sum()
         self._engine.train()
         loss, right, count = world.sum(sums).tolist()
         return Evaluation(loss / count, right / count, int(count))
 
-    def _idle_logits(self) -> Tensor:
-        one_BT = torch.full((1, 8), self._pad_id, dtype=torch.int64)
-        return self._engine.logits(one_BT, torch.ones_like(one_BT))
+    def _idle(self) -> Tensor:
+        """A loss of 0 that every weight takes part in."""
+        batch = self._batch(self._chosen, np.zeros(1, np.int64))
+        total: Tensor = self._task.student(self._engine.forward(batch), batch).logits_PV.float().sum() * 0.0
+        return total
+
+    def _head(self, k: int) -> Tensor | None:
+        """The k-th teacher's output layer, fetched once, where its payload is hidden states."""
+        if self._specs[k].kind != "hidden":
+            return None
+        if k not in self._heads:
+            head_VH = torch.from_numpy(self._stream.channels[k].head())
+            self._heads[k] = head_VH.to(self._engine.device)
+        return self._heads[k]
 
     def _batch(self, chosen: Selection, positions: NDArray[np.int64]) -> Batch:
         return self._examples.batch(chosen.rows[positions], chosen.labelled[positions], self._pad_id)

@@ -10,7 +10,9 @@ from tutelage.config.data import Pick
 from tutelage.config.models import Method
 from tutelage.config.objectives import Combiner, Objective
 from tutelage.config.runtime import StreamConfig
+from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
+from tutelage.signals.spec import PayloadSpec
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Training:
     base: str
     """Model folder to start from."""
     tokenizer: str
-    labels: list[str]
+    task: Task
     layers: list[int] | None
     method: Method
     train: TrainConfig
@@ -36,8 +38,10 @@ class Training:
     slices: list[str] | None
     """Sources whose validation rows count; all when None."""
     seed: int
+    payloads: dict[str, PayloadSpec]
+    """What each teacher sends, in the order of the job's teachers."""
     stores: dict[str, str]
-    """Folder of the signal store of each teacher, in the order of the job's teachers."""
+    """Folder of the signal store of each teacher."""
     measured: dict[str, dict[str, float]]
     """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
     storage: str

@@ -17,13 +17,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from actors.board import Poster
+from actors.channel import TeacherChannel
 from actors.engine import Engine
 from actors.replica import Replica
-from actors.stream import SignalStream, TeacherChannel
+from actors.stream import SignalStream
 from actors.training import Training, TrainState
 from tutelage.config.train import Precision
 from tutelage.models.precision import Type, cpu_flags, resolve_precision
 from tutelage.signals.store import ArrowStore
+from tutelage.tasks import build_task
 
 
 class TorchWorld:
@@ -92,11 +94,11 @@ class RayKeeper:
 def open_stream(training: Training, replicas: dict[str, list[Replica]]) -> SignalStream:
     """The stream of this worker; without teachers it hands batches through."""
     channels = [
-        TeacherChannel(name, replicas[name], len(training.labels), training.stream)
-        for name in training.stores
+        TeacherChannel(name, replicas[name], spec, training.stream)
+        for name, spec in training.payloads.items()
     ]
-    stores = {name: ArrowStore(Path(folder)) for name, folder in training.stores.items()}
-    return SignalStream(channels, dict(stores), training.stream)
+    stores = {name: ArrowStore(Path(training.stores[name])) for name in training.payloads}
+    return SignalStream(channels, dict(stores), training.stream, build_task(training.task).request)
 
 
 def pick_precision(precision: Precision) -> Type:

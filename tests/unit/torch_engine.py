@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actors.engine import inputs_of
 from tutelage.config.train import TrainConfig
+from tutelage.data.examples import Batch
 
 
 class TorchEngine:
@@ -39,11 +41,10 @@ class TorchEngine:
         self._trainable = [p for p in self.model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(self._trainable, lr=train.lr, weight_decay=train.weight_decay)
 
-    def logits(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
-        """Student logits [B, C]."""
+    def forward(self, batch: Batch) -> Any:
+        """The model's output for the batch."""
         self.modes.append(self.model.training)
-        output: Tensor = self.model(input_ids=input_ids_BT, attention_mask=attention_mask_BT).logits
-        return output
+        return self.model(**inputs_of(batch))
 
     def train(self, mode: bool = True) -> None:
         """Switch dropout on or off."""

@@ -6,7 +6,8 @@ Shapes: N examples of the request, K teachers, T tokens of one example.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -41,6 +42,44 @@ class Request:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def select(self, which: Sequence[int]) -> Request:
+        """The same question about some of the examples, in the order given."""
+        examples = [self.examples[n] for n in which]
+
+        def pick(values: list[Any] | None) -> list[Any] | None:
+            return None if values is None else [values[n] for n in which]
+
+        return replace(
+            self,
+            digest=batch_digest(examples),
+            examples=examples,
+            positions_N=self.positions_N[list(which)],
+            texts=[self.texts[n] for n in which] if self.texts else [],
+            pairs=pick(self.pairs),
+            spans=pick(self.spans),
+            ids=pick(self.ids),
+            shares_NK=None if self.shares_NK is None else self.shares_NK[list(which)],
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is asked: texts in UTF-8, token ids, spans, digests."""
+        arrays = [*(self.spans or []), *(self.ids or [])]
+        texts = [*self.texts, *(self.pairs or [])]
+        return (
+            sum(len(text.encode()) for text in texts)
+            + sum(array.nbytes for array in arrays)
+            + sum(map(len, self.examples))
+            + (0 if self.shares_NK is None else self.shares_NK.nbytes)
+        )
+
+    @property
+    def weight(self) -> int:
+        """About how many tokens the teacher has to read; routing and cutting go by it."""
+        if self.ids is not None:
+            return sum(map(len, self.ids))
+        return sum(len(text) // 4 + 2 for text in [*self.texts, *(self.pairs or [])])
 
 
 @dataclass(frozen=True, eq=False)
