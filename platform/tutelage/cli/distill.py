@@ -41,20 +41,18 @@ def distill(
     with session(space.job.ray, job.home) as ray:
         teachers = make_teachers(job, space, ray)
         student = make_student(job, space, ray, teachers, fresh=fresh)
-    from tutelage.cli.figures import assemble
-    from tutelage.report.write import write_report
+    from tutelage.cli.figures import write_figures
 
     follow = f"tutelage export {job_file}" + "".join(f" {word}" for word in overrides or [])
-    report = assemble(
+    report, page = write_figures(
         job,
         space,
         teachers,
         student,
         command=f"tutelage distill {job_file}",
-        seconds=time.monotonic() - begin,
+        began=begin,
         next_command=follow,
     )
-    page = write_report(report, space.runs / student.run)
     console.result(
         report.model_dump(mode="json"),
         f"run     {student.run}{' (was done)' if student.reused else ''}\n"

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -> None:
     """Write ONNX fp32 and int8, check that they agree with torch, and record the version."""
     from actors.distill import find_student
-    from tutelage.cli.figures import assemble
+    from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, open_job, prepare
-    from tutelage.report.write import write_report
 
     console: Console = ctx.obj
     begin = time.monotonic()
@@ -30,17 +29,16 @@ def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -
     student = find_student(space, teachers)
     exported = export_version(job, space, student)
     follow = f"tutelage deploy {exported.version.ref}"
-    report = assemble(
+    report, page = write_figures(
         job,
         space,
         teachers,
         student,
         exported=exported,
         command=f"tutelage export {job_file}",
-        seconds=time.monotonic() - begin,
+        began=begin,
         next_command=follow,
     )
-    page = write_report(report, space.runs / student.run)
     console.result(
         report.model_dump(mode="json"),
         f"version {exported.version.ref}\nfiles   {exported.result.folder}\nreport  {page}\nnext    {follow}",

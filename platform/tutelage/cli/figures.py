@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 RUNTIMES: dict[str, Runtime] = {"torch": "torch", "fp32": "onnx", "int8": "int8"}
 
 
-def assemble(
+def write_figures(
     job: Job,
     space: Workspace,
     teachers: dict[str, Finetuned],
@@ -44,18 +45,40 @@ def assemble(
     exported: Exported | None = None,
     endpoint: EndpointFigure | None = None,
     command: str,
-    seconds: float,
+    began: float,
     next_command: str,
+) -> tuple[Report, Path]:
+    """The report of a command that began at this reading of time.monotonic, and the page it is written to."""
+    from tutelage.report.write import write_report
+
+    report = _assemble(job, space, teachers, student, exported, endpoint)
+    report = report.model_copy(
+        update={
+            "command": command,
+            "seconds": time.monotonic() - began,
+            "next_command": next_command,
+            "verdict": _verdict(report, exported),
+        }
+    )
+    return report, write_report(report, space.runs / student.run)
+
+
+def _assemble(
+    job: Job,
+    space: Workspace,
+    teachers: dict[str, Finetuned],
+    student: Distilled,
+    exported: Exported | None,
+    endpoint: EndpointFigure | None,
 ) -> Report:
-    """The report of a command, with the parts that it has."""
     from tutelage.cli.surroundings import machine, package_versions
     from tutelage.config.load import job_digest
 
-    report = Report(
+    return Report(
         title=f"{space.job.name}: {len(student.teachers)} teachers, one student",
-        command=command,
+        command="",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=seconds,
+        seconds=0.0,
         machine=machine(),
         versions=package_versions(),
         run=student.run,
@@ -86,9 +109,8 @@ def assemble(
             "seed": space.job.seed,
         },
         config_yaml=job.yaml,
-        next_command=next_command,
+        next_command="",
     )
-    return report.model_copy(update={"verdict": _verdict(report, exported)})
 
 
 def _data(space: Workspace) -> list[SourceFigure]:

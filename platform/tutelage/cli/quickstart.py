@@ -38,9 +38,8 @@ def quickstart(
 ) -> None:
     """Fetch, fine-tune three teachers, distil, export, record, deploy, ask, report: real data, minutes."""
     from actors.session import starting
-    from tutelage.cli.figures import assemble
+    from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, make_student, make_teachers, open_job, prepare
-    from tutelage.report.write import write_report
 
     console: Console = ctx.obj
     begin = time.monotonic()
@@ -57,7 +56,7 @@ def quickstart(
         endpoint = _serve(job, exported)
     follow = f"tutelage deploy {exported.version.ref}"
     with console.stage("report"):
-        report = assemble(
+        report, page = write_figures(
             job,
             space,
             teachers,
@@ -65,10 +64,9 @@ def quickstart(
             exported=exported,
             endpoint=endpoint,
             command="tutelage quickstart",
-            seconds=time.monotonic() - begin,
+            began=begin,
             next_command=follow,
         )
-        page = write_report(report, space.runs / student.run)
     console.result(report.model_dump(mode="json"), lambda: _tell(console, report, page))
 
 
