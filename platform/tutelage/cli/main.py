@@ -52,6 +52,7 @@ VERBS = (
     Verb("deploy", "tutelage.cli.deploy:deploy", "Serve a version over HTTP", LIFE),
     Verb("models", "tutelage.cli.models:app", "List, show, verify and name versions", LOOK),
     Verb("runs", "tutelage.cli.runs:app", "List and show runs", LOOK),
+    Verb("signals", "tutelage.cli.signals:app", "List, check and clean up the kept signals", LOOK),
     Verb("report", "tutelage.cli.report:report", "Render the report of a run again", LOOK),
 )
 

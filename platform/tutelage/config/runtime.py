@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tutelage.config.base import Positive, Section
+from tutelage.config.store import StoreConfig
 
 
 class StreamConfig(Section):
@@ -18,6 +19,8 @@ class StreamConfig(Section):
     """A reply that takes longer is given up and asked of another replica."""
     retries: int = Field(default=3, ge=0)
     """Attempts after the first, for one batch."""
+    store: StoreConfig = StoreConfig()
+    """Where signals are kept."""
 
 
 class ExportConfig(Section):

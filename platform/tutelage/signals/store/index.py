@@ -40,9 +40,13 @@ class Index:
         """Bytes of all arrays."""
         return sum(array.nbytes for run in self._runs for array in run)
 
-    def add(self, keys: Keys, file: int, leave_out: Keys | None = None) -> int:
-        """Add the rows 0, 1, ... of a file; gives how many were not known. `leave_out` keys are not added."""
-        keys_M, rows_M = np.unique(keys, return_index=True)
+    def add(self, keys: Keys, file: int, rows: Any = None, *, leave_out: Keys | None = None) -> int:
+        """Add rows of a file (0, 1, ... unless given); gives how many were not known.
+
+        Keys of `leave_out` are not added.
+        """
+        keys_M, order_M = np.unique(keys, return_index=True)
+        rows_M = order_M if rows is None else np.asarray(rows)[order_M]
         new_M = self.find(keys_M)[0] < 0
         if leave_out is not None and len(leave_out):
             new_M &= ~np.isin(keys_M, leave_out)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,11 +92,14 @@ class Layout:
         """16 bytes of the layout itself."""
         return blake3(json.dumps(self.to_json()).encode()).digest(16)
 
+    @cached_property
+    def _sizes(self) -> struct.Struct:
+        return struct.Struct(f"<i{len(self.fields)}Q")
+
     def checksum(self, scope: bytes, digest: bytes, length: int, blobs: Sequence[memoryview]) -> bytes:
         """8 bytes over all that one row says: whose it is, its layout, its example, its values."""
-        head = [scope, self.seal, digest, length.to_bytes(4, "little", signed=True)]
-        sizes = [len(blob).to_bytes(8, "little") for blob in blobs]
-        return blake3(b"".join([*head, *sizes, *blobs])).digest(8)
+        sizes = self._sizes.pack(length, *map(len, blobs))
+        return blake3(b"".join((scope, self.seal, digest, sizes, *blobs))).digest(8)
 
     def packet(self, lengths: Sequence[int], rows: Sequence[Sequence[NDArray[Any]]]) -> Packet:
         """The packet of some rows: for each its length, and one array for each column."""
