@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 """A name that is safe as a folder, an actor, and a part of a URL."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class DefaultType:
+    """Beside a discriminated union: the variant of a mapping that writes no `type`."""
+
+    tag: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def fill(value: Any) -> Any:
+            return {"type": self.tag, **value} if isinstance(value, dict) else value
+
+        return core_schema.no_info_before_validator_function(fill, handler(source))
 
 
 class Section(BaseModel):

@@ -7,18 +7,75 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tutelage.config.base import Positive, Section, Slug
+from tutelage.config.task import TaskName
 
 RowsOrShare = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(ge=0, lt=1)]
 SplitName = Literal["train", "validation", "test"]
 
 
 class Columns(Section):
-    """Which columns of a source hold what."""
+    """Which columns of a source hold what. A task reads its own; the others keep their defaults."""
 
     text: str = "text"
-    """The column that is read."""
+    """sequence-classification, causal-lm: the column that is read."""
     label: str | None = "label"
-    """The column of the labels; null when the source has none."""
+    """sequence-classification: the column of the labels; null when the source has none."""
+    tokens: str = "tokens"
+    """token-classification: the words, as a list, or as text with spaces between them."""
+    tags: str | None = "tags"
+    """token-classification: a tag for each word, by name or number; null when the source has none."""
+    question: str = "question"
+    """question-answering: the question."""
+    context: str = "context"
+    """question-answering: the text that holds the answer."""
+    answers: str | None = "answers"
+    """question-answering: `text` and `answer_start` of the answers, as SQuAD writes them; null when none."""
+    answer_text: str | None = None
+    """question-answering: the answer's text, in a column of its own; takes the place of `answers`."""
+    answer_start: str | None = None
+    """question-answering: where the answer begins in the context, in code points from 0."""
+    prompt: str | None = None
+    """causal-lm: text before the completion; `prompt` and `completion` take the place of `text`."""
+    completion: str | None = None
+    """causal-lm: text that follows the prompt, without anything between them."""
+
+    @model_validator(mode="after")
+    def _columns_in_pairs(self) -> Columns:
+        for one, other in (("prompt", "completion"), ("answer_text", "answer_start")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                raise ValueError(f"{one} and {other} go together; set both or neither")
+        return self
+
+    def read(self, task: TaskName) -> dict[str, str]:
+        """Key -> column of all that a task reads of a source."""
+        keys = list(TASK_COLUMNS[task])
+        if task == "causal-lm":
+            keys = ["text"] if self.prompt is None else ["prompt", "completion"]
+        if task == "question-answering":
+            answers = ["answers"] if self.answer_text is None else ["answer_text", "answer_start"]
+            keys = ["question", "context", *answers]
+        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+
+    def gold(self, task: TaskName) -> str | None:
+        """The key of the column whose values are the labels; None where the source has none."""
+        keys = {"sequence-classification": "label", "token-classification": "tags", "causal-lm": "text"}
+        key = keys.get(task, "answers" if self.answer_text is None else "answer_text")
+        return key if getattr(self, key) is not None else None
+
+    def foreign(self, task: TaskName) -> list[str]:
+        """Keys that are set here and belong to other tasks."""
+        fields = type(self).model_fields
+        strange = [key for key in fields if key not in TASK_COLUMNS[task]]
+        return [key for key in strange if getattr(self, key) != fields[key].default]
+
+
+TASK_COLUMNS: dict[TaskName, tuple[str, ...]] = {
+    "sequence-classification": ("text", "label"),
+    "token-classification": ("tokens", "tags"),
+    "question-answering": ("question", "context", "answers", "answer_text", "answer_start"),
+    "causal-lm": ("text", "prompt", "completion"),
+}
+"""Keys of `columns` that each task knows."""
 
 
 class Splits(Section):
@@ -38,7 +95,7 @@ class Splits(Section):
 class _Source(Section):
     columns: Columns = Columns()
     labels: dict[str, str] = Field(default={})
-    """Value in the label column -> task label, where they differ (`{"1": positive}`)."""
+    """Value in the label column, or a tag -> task label, where they differ (`{"1": positive}`)."""
     slice: Slug | None = None
     """The domain that reports show this source under; the source's own name when null."""
     split: SplitName | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import Field, model_validator
 
 from tutelage.config.base import Section, Slug, unknown_key
-from tutelage.config.data import DataConfig, Pick
+from tutelage.config.data import TASK_COLUMNS, DataConfig, Pick
 from tutelage.config.models import StudentConfig, TeacherConfig
 from tutelage.config.objectives import Combiner, Confidence, Objective, Uniform, Validated, Weighted
 from tutelage.config.runtime import ExportConfig, RayConfig, ServeConfig, StreamConfig
@@ -38,6 +38,7 @@ class JobConfig(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> JobConfig:
+        self._check_columns()
         names = [teacher.name for teacher in self.teachers]
         _once("teachers", names)
         for teacher in self.teachers:
@@ -66,10 +67,30 @@ class JobConfig(Section):
                 raise ValueError(
                     f"{key}: source '{name}' is all {source.split}; only train rows are trained on"
                 )
-            if need_labels and source.columns.label is None:
-                raise ValueError(f"{key}: source '{name}' has no label column (columns.label is null)")
+            if need_labels and source.columns.gold(self.task.type) is None:
+                column = "answers" if self.task.type == "question-answering" else "label"
+                column = "tags" if self.task.type == "token-classification" else column
+                raise ValueError(f"{key}: source '{name}' has no label column (columns.{column} is null)")
             if need_labels and pick.labels == 0:
                 raise ValueError(f"{key}.{name}.labels is 0; a fine-tuning learns from labels alone")
+
+    def _check_columns(self) -> None:
+        """Columns and labels of sources are those of the task."""
+        task = self.task
+        for name, source in self.data.sources.items():
+            key, columns = f"data.sources.{name}", source.columns
+            strange = columns.foreign(task.type)
+            if strange:
+                raise ValueError(
+                    f"{key}.columns.{strange[0]}: {task.type} does not read it; "
+                    f"its columns are {', '.join(TASK_COLUMNS[task.type])}"
+                )
+            if source.labels and not task.labels:
+                raise ValueError(f"{key}.labels: {task.type} has no labels to map to")
+            if task.type == "causal-lm" and task.completion_only and columns.prompt is None:
+                raise ValueError(
+                    f"{key}.columns: task.completion_only needs columns.prompt and columns.completion"
+                )
 
     def _check_objectives(self, teachers: list[str]) -> None:
         _once("objectives", [objective.type for objective in self.objectives])

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from tutelage.config.base import Section
+from tutelage.config.base import DefaultType, Section
 from tutelage.config.yaml_source import KeyPath
 
 SLUG_WORDS = "a name of a-z, 0-9, '.', '_' and '-' (at most 63)"
@@ -70,7 +70,8 @@ def variant(annotation: Any, value: Any) -> type[Section] | None:
     found = variants(annotation)
     if len(found) <= 1:
         return found[0] if found else None
-    tag = value.get("type") if isinstance(value, dict) else None
+    default = next((c.tag for c in unwrap(annotation)[1] if isinstance(c, DefaultType)), None)
+    tag = value.get("type", default) if isinstance(value, dict) else None
     return next((section for section in found if tag_of(section) == tag), None)
 
 

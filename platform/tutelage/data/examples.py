@@ -10,9 +10,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from fsspec.core import url_to_fs
@@ -20,13 +20,20 @@ from numpy.typing import NDArray
 
 from tutelage.config.base import unknown_key
 from tutelage.config.data import Pick
+from tutelage.config.task import TaskName
+from tutelage.data.batch import Batch, Ints
 from tutelage.data.labels import UNLABELLED
+from tutelage.data.ragged import Ragged
 from tutelage.data.splits import SPLITS
 from tutelage.data.table import MappedTable
 from tutelage.errors import DataError, StoreError
 from tutelage.files import atomic_write, digest_text, is_url
 
+__all__ = ["Batch", "Examples", "Selection"]
+
 MAX_TOKENS_KEY = b"tutelage.max_tokens"
+TASK_KEY = b"tutelage.task"
+VOCABULARY_KEY = b"tutelage.vocabulary"
 PAD_MULTIPLE = 8
 """T is a multiple of this (or max_tokens), so that few different shapes occur."""
 
@@ -42,24 +49,6 @@ class Selection:
         return len(self.rows)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch, padded on the right."""
-
-    rows: NDArray[np.int64]
-    digests: list[bytes]
-    input_ids_BT: NDArray[np.int64]
-    attention_mask_BT: NDArray[np.int64]
-    labels_B: NDArray[np.int64]
-    """-1 where the label is missing or not to be used."""
-    _examples: Examples = field(repr=False)
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts, read from the file when asked for."""
-        return self._examples.texts(self.rows)
-
-
 class Examples:
     """Tokenised rows by number. Open it with `Examples.open`; it pickles as its path.
 
@@ -71,15 +60,20 @@ class Examples:
         self._table = MappedTable(path)
         if "input_ids" not in self._table.schema.names:
             raise StoreError(f"{path} has no column input_ids", fix="make it by `tokenise`")
-        self.max_tokens = int((self._table.schema.metadata or {}).get(MAX_TOKENS_KEY, b"0")) or None
+        about = self._table.schema.metadata or {}
+        self.max_tokens = int(about.get(MAX_TOKENS_KEY, b"0")) or None
+        self.task = cast(TaskName, about.get(TASK_KEY, b"sequence-classification").decode())
+        self.vocabulary = int(about.get(VOCABULARY_KEY, b"0"))
+        """causal-lm: tokens that the tokenizer knows."""
         self._label = self._table.numbers("label")
         self._source = self._table.numbers("source")
         self._split = self._table.numbers("split")
-        ids = [batch.column("input_ids") for batch in self._table.batches]
-        self._tokens = [column.values.to_numpy() for column in ids]
-        self._offsets = [column.offsets.to_numpy() for column in ids]
-        lengths = [np.diff(offsets) for offsets in self._offsets]
-        self._length = np.concatenate(lengths).astype(np.int32) if lengths else np.empty(0, np.int32)
+        self._ids = Ragged(self._table, "input_ids")
+        self._lists: dict[str, Ragged] = {}
+        one_each = "positions" not in self._table.schema.names
+        self._positions: Ints = (
+            np.ones(len(self._table), np.int32) if one_each else self._table.numbers("positions")
+        )
 
     @classmethod
     def open(cls, path: str | Path, cache: Path | None = None) -> Examples:
@@ -110,7 +104,7 @@ class Examples:
     def select(
         self, split: str, picks: Mapping[str, Pick] | None = None, sources: Iterable[str] | None = None
     ) -> Selection:
-        """Rows of one split, in file order.
+        """Rows of one split, in file order. A row whose tokens reach no position is left out.
 
         Args:
             split: train, validation or test.
@@ -137,6 +131,7 @@ class Examples:
                 continue
             pick = picks[name] if picks is not None else Pick()
             own = np.flatnonzero(here & (self._source == code))[: pick.rows]
+            own = own[self._positions[own] > 0]
             known = self._label[own] != UNLABELLED
             if pick.labels is not None:
                 known[pick.labels :] = False
@@ -151,10 +146,19 @@ class Examples:
 
     def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Tokens of each row, int32[N]."""
-        return self._length[rows]
+        return self._ids.lengths[rows]
+
+    def positions(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Positions of each row, int32[N]: 1 for sequence-classification, 2 for question-answering, else as
+        many as words or next tokens are reached.
+        """
+        return self._positions[rows]
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Index into task.labels of each row, int32[N]; -1 without a label."""
+        """Index into task.labels of each row, int32[N]; -1 without a label.
+
+        Of other tasks than sequence-classification, 0 for a row with labels.
+        """
         found: NDArray[np.int32] = self._label[rows]
         return found
 
@@ -166,8 +170,25 @@ class Examples:
         """The text of each row."""
         return self._table.values("text", rows)
 
+    def pairs(self, rows: NDArray[np.int64]) -> list[str]:
+        """question-answering: the question of each row."""
+        return self._table.values("pair", rows)
+
+    def answers(self, rows: NDArray[np.int64]) -> list[list[str]]:
+        """question-answering: the texts of the right answers of each row."""
+        return self._table.values("answers", rows)
+
+    def lists(self, column: str, rows: NDArray[np.int64]) -> list[Ints]:
+        """The numbers that a list column holds for each row."""
+        return self._list(column).take(rows)
+
+    def _list(self, column: str) -> Ragged:
+        if column not in self._lists:
+            self._lists[column] = Ragged(self._table, column)
+        return self._lists[column]
+
     def digests(self, rows: NDArray[np.int64]) -> list[bytes]:
-        """The 16-byte digest of each row's text."""
+        """16 bytes for each row over all that decides a signal: its text, and what the task asks of it."""
         return self._table.values("digest", rows)
 
     def batch(self, rows: NDArray[np.int64], labelled: NDArray[np.bool_], pad_id: int) -> Batch:
@@ -181,18 +202,26 @@ class Examples:
             labelled: bool[B], false where the label must not be used.
             pad_id: token that fills the right side.
         """
-        lengths = self._length[rows]
+        lengths = self._ids.lengths[rows]
         ids_BT = np.full((len(rows), self._padded(lengths)), pad_id, np.int64)
-        columns = np.arange(ids_BT.shape[1])
-        mask_BT = columns[None, :] < lengths[:, None]
-        for index, places, local in self._table.located(rows):
-            starts = self._offsets[index][local].astype(np.int64)
-            inside = mask_BT[places]
-            part = np.full(inside.shape, pad_id, np.int64)
-            part[inside] = self._tokens[index][(starts[:, None] + columns[None, :])[inside]]
-            ids_BT[places] = part
-        labels_B = np.where(labelled, self._label[rows], UNLABELLED).astype(np.int64)
-        return Batch(rows, self.digests(rows), ids_BT, mask_BT.astype(np.int64), labels_B, self)
+        self._ids.fill(ids_BT, rows)
+        mask_BT = np.arange(ids_BT.shape[1])[None, :] < lengths[:, None]
+        types_BT = None
+        if "token_types" in self._table.schema.names:
+            types_BT = np.zeros_like(ids_BT)
+            self._list("token_types").fill(types_BT, rows)
+        return Batch(
+            rows,
+            self.digests(rows),
+            ids_BT,
+            mask_BT.astype(np.int64),
+            np.where(labelled, self._label[rows], UNLABELLED).astype(np.int64),
+            self,
+            task=self.task,
+            positions=self._positions[rows],
+            token_types_BT=types_BT,
+            vocabulary=self.vocabulary,
+        )
 
     def _padded(self, lengths: NDArray[np.int32]) -> int:
         longest = int(lengths.max()) if len(lengths) else 1
