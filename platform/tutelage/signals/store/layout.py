@@ -22,6 +22,9 @@ from tutelage.signals.packet import Column, Packet
 
 DIGEST_BYTES = 16
 
+_NUMBERS = "biuf"
+"""numpy's kinds whose short form says everything: bool, integers, floats."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -58,16 +61,16 @@ class Layout:
         """The layout of a packet.
 
         Raises:
-            StoreError: a column whose bytes cannot be read back: objects, unnamed types, rows without bytes.
+            StoreError: a column whose bytes cannot be read back: no numbers, or rows without bytes.
         """
         fields = []
         for name, column in packet.columns.items():
             kind = column.values.dtype
             field = Field(name, kind.str, tuple(column.values.shape[1:]))
-            if kind.hasobject or np.dtype(kind.str) != kind or field.row_bytes == 0:
+            if kind.kind not in _NUMBERS or field.row_bytes == 0:
                 raise StoreError(
                     f"column '{name}': {kind} with rows of shape {field.shape} cannot be stored",
-                    fix="use integers or floats that numpy knows by name, and at least one value a row",
+                    fix="use integers or floats of numpy itself (bfloat16 as uint16), and at least one value a row",
                 )
             fields.append(field)
         return cls(tuple(fields))
@@ -79,7 +82,7 @@ class Layout:
             Field(str(name), str(dtype), tuple(int(n) for n in shape)) for name, dtype, shape in data
         )
         for field in fields:
-            if field.kind.hasobject or field.row_bytes <= 0 or min(field.shape, default=1) < 1:
+            if field.kind.kind not in _NUMBERS or field.row_bytes <= 0 or min(field.shape, default=1) < 1:
                 raise ValueError(f"column '{field.name}' has no rows that can be read")
         return cls(fields)
 
