@@ -64,7 +64,7 @@ def distill(
     by_name = {teacher.name: teacher for teacher in space.job.teachers}
     fleet = Fleet([(spec, by_name[spec.name]) for spec in specs])
     try:
-        asked = Asked(space, specs, fleet.replicas)
+        asked = Asked(space, specs, fleet.replicas, space.signals)
         measured: dict[str, dict[str, float]] = {}
         if isinstance(space.job.combiner, Validated):
             with ui.stage("fleet") as stage:
@@ -128,8 +128,9 @@ def student_training(
         picks=job.student.data,
         slices=None,
         seed=job.seed,
+        on_policy=job.on_policy,
         payloads=payloads,
-        stores=signal_folders(space, specs, payloads),
+        stores=signal_folders(space.signals, specs, payloads),
         measured=measured,
         storage=f"{storage}/runs",
         output=str(space.runs / run / "model"),

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,26 @@ class Engine:
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""
         return self._engine(**{name: value.to(self.device) for name, value in inputs_of(batch).items()})
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """`generate` works inside: weights whole, dropout off. Collective."""
+        deepspeed = _import_deepspeed()
+        parameters = list(self._engine.module.parameters())
+        self._engine.eval()
+        with deepspeed.zero.GatheredParameters(parameters, enabled=self._stage == 3):
+            yield
+        self._engine.train()
+
+    @torch.no_grad()
+    def generate(self, input_ids_BP: Tensor, attention_mask_BP: Tensor, **settings: Any) -> Tensor:
+        """Token ids [B, P + new] as transformers' `generate` continues the prompts."""
+        written: Tensor = self._engine.module.generate(
+            input_ids=input_ids_BP.to(self.device),
+            attention_mask=attention_mask_BP.to(self.device),
+            **settings,
+        )
+        return written
 
     def train(self, mode: bool = True) -> None:
         """Switch dropout on or off."""
@@ -90,10 +112,13 @@ class Engine:
 
 def inputs_of(batch: Batch) -> dict[str, Tensor]:
     """What a model is called with: int64 [B, T] each."""
-    return {
+    inputs = {
         "input_ids": torch.from_numpy(batch.input_ids_BT),
         "attention_mask": torch.from_numpy(batch.attention_mask_BT),
     }
+    if batch.token_types_BT is not None:
+        inputs["token_type_ids"] = torch.from_numpy(batch.token_types_BT)
+    return inputs
 
 
 def engine_config(

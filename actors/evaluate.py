@@ -86,6 +86,8 @@ class Asked:
     space: Workspace
     specs: list[TeacherSpec]
     replicas: dict[str, list[Replica]]
+    signals: Path
+    """Folder of the signal store."""
 
     @property
     def names(self) -> list[str]:
@@ -106,7 +108,7 @@ class Asked:
     def logits(self, examples: Examples, rows: Rows, stage: Stage) -> Logits:
         """Logits [K, N, C] of the rows; what the signal store has is not asked again."""
         payloads = dense_specs(self.space, self.specs)
-        folders = signal_folders(self.space, self.specs, payloads)
+        folders = signal_folders(self.signals, self.specs, payloads)
         stream = self.stream(self.channels(), {n: ArrowStore(Path(folders[n])) for n in self.names})
         collected_KNC = _collect(stream, examples, rows, stage)
         stream.flush()

@@ -86,6 +86,7 @@ def training_of(space: Workspace, teacher: TeacherConfig, run: str, storage: str
         picks=teacher.finetune.data,
         slices=list(teacher.finetune.data),
         seed=space.job.seed,
+        on_policy=None,
         payloads={},
         stores={},
         measured={},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from actors.teacher import TeacherSpec
 from actors.workspace import Workspace
 from tutelage.signals.spec import PayloadSpec
@@ -13,9 +15,6 @@ def dense_specs(space: Workspace, specs: list[TeacherSpec]) -> dict[str, Payload
     return {spec.name: PayloadSpec("dense", width) for spec in specs}
 
 
-def signal_folders(
-    space: Workspace, specs: list[TeacherSpec], payloads: dict[str, PayloadSpec]
-) -> dict[str, str]:
+def signal_folders(root: Path, specs: list[TeacherSpec], payloads: dict[str, PayloadSpec]) -> dict[str, str]:
     """Folder of each teacher's signals: other weights, settings or payloads have another folder."""
-    root = space.home / "signals"
     return {spec.name: str(root / spec.fingerprint / payloads[spec.name].key) for spec in specs}

@@ -74,7 +74,9 @@ class SignalStream:
         slot = _Slot(batch)
         for channel in self.channels:
             flying = self._flying[channel.name]
-            missing = self._missing(channel, batch.digests)
+            missing = (
+                list(range(len(batch.digests))) if batch.fresh else self._missing(channel, batch.digests)
+            )
             channel.counters.cached += len(batch.digests) - len(missing)
             if missing:
                 slot.asked[channel.name] = channel.ask(self._request(batch, channel, missing))
@@ -111,8 +113,8 @@ class SignalStream:
             if question is not None:
                 packet = channel.take(question)
                 self._flying[channel.name].difference_update(question.request.examples)
-                if packet is None:
-                    return None
+                if packet is None or slot.batch.fresh:
+                    return packet
                 store.put(question.request.examples, packet)
             found = store.get(digests)
             if found is not None:

@@ -181,6 +181,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             world,
             RayKeeper(training, engine, stream, world, config["board"]),
             pad_id=tokenizer.pad_token_id or 0,
+            end_id=tokenizer.eos_token_id,
         )
         weights = trainer.run(state, best)
     result = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actors.engine import Engine
+from actors.losses import Losses
+from actors.rollout import Rollout
 from actors.stream import Pair, SignalStream
 from actors.training import Training, TrainState, learning_rate
 from tutelage.data.batches import BatchPlan, shard
 from tutelage.data.examples import Batch, Examples, Selection
 from tutelage.errors import TrainError
-from tutelage.objectives import Evidence, Signal, build_combiner, build_terms, heard
-from tutelage.signals.packet import Packet
-from tutelage.signals.payloads import signal_of
-from tutelage.tasks import StudentRows, build_task
 
 LOGGED_STEPS = 2000
 """About this many steps of a training are kept as points of its curve."""
@@ -88,6 +86,7 @@ class Trainer:
         world: World,
         keeper: Keeper,
         pad_id: int,
+        end_id: int | None = None,
     ) -> None:
         self._training = training
         self._engine = engine
@@ -96,11 +95,10 @@ class Trainer:
         self._world = world
         self._keeper = keeper
         self._pad_id = pad_id
-        self._heads: dict[int, Tensor] = {}
-        self._task = build_task(training.task)
-        self._terms = build_terms(training.objectives)
-        self._combiner = build_combiner(training.combiner, list(training.payloads), training.measured)
-        self._specs = list(training.payloads.values())
+        self._rollout = _rollout(training, pad_id, end_id)
+        heads = {channel.name: channel.head for channel in stream.channels}
+        self._losses = Losses(training, examples, lambda name: heads[name]())
+        self._terms = self._losses.terms
         self._chosen = examples.select("train", training.picks)
         if not len(self._chosen):
             raise TrainError(
@@ -164,13 +162,22 @@ class Trainer:
         steps = [
             shard(batch, world.size, world.rank, train.micro_batch, train.batch_size) for batch in batches
         ]
-        paired = self._stream.pair(
-            self._batch(self._chosen, part) for parts in steps for part in parts if len(part)
+        # The student's own texts need its newest weights, so only the data's batches are looked ahead to.
+        own = [self._writes(state.step + n) for n in range(len(steps))]
+        ahead = self._stream.pair(
+            self._batch(self._chosen, part)
+            for parts, written in zip(steps, own, strict=True)
+            for part in parts
+            if len(part) and not written
         )
-        for batch, parts in zip(batches, steps, strict=True):
+        for batch, parts, written in zip(batches, steps, own, strict=True):
             begin = time.perf_counter()
             lr = learning_rate(train, state.step, self.total)
-            positions = max(1, int(self._examples.positions(self._chosen.rows[batch]).sum()))
+            if written:
+                paired, positions = self._write(parts, state.step)
+            else:
+                paired, positions = ahead, int(self._examples.positions(self._chosen.rows[batch]).sum())
+            positions = max(1, positions)
             sums = torch.zeros(1 + len(self._terms))
             for micro, part in enumerate(parts):
                 torch.manual_seed(self._noise(state.step, micro))
@@ -191,6 +198,21 @@ class Trainer:
                 "lr": lr,
             }
 
+    def _writes(self, step: int) -> bool:
+        return self._rollout is not None and self._rollout.chosen(step)
+
+    def _write(self, parts: list[NDArray[np.int64]], step: int) -> tuple[Iterator[Pair], int]:
+        """The student's own texts for this step, scored, and their positions over all workers. Collective."""
+        assert self._rollout is not None
+        texts = []
+        with self._engine.writing():
+            for micro, part in enumerate(parts):
+                torch.manual_seed(self._noise(step, len(parts) + micro))
+                if len(part):
+                    texts.append(self._rollout.write(self._engine, self._batch(self._chosen, part)))
+        count = self._world.sum(torch.tensor([float(sum(int(t.positions_B.sum()) for t in texts))]))
+        return self._stream.pair(texts), int(count.item())
+
     def _learn(self, pair: Pair | None, positions: int, lr: float) -> Tensor:
         """One micro-batch of a global batch with so many positions.
 
@@ -200,7 +222,8 @@ class Trainer:
             # Every worker must take part in each backward, also one without rows in a short batch.
             self._engine.learn(self._idle(), lr)
             return torch.zeros(1 + len(self._terms))
-        losses = self._losses(*pair)
+        batch, packets = pair
+        losses = self._losses.per_term(self._engine.forward(batch), batch, packets)
         total_P = torch.stack(
             [term.weight * loss_P for term, loss_P in zip(self._terms, losses, strict=True)]
         ).sum(0)
@@ -208,25 +231,6 @@ class Trainer:
         scale = self._training.train.accumulation * self._world.size / positions
         self._engine.learn(total_P.sum() * scale, lr)
         return torch.stack([total_P.sum(), *[loss_P.sum() for loss_P in losses]]).detach().float().cpu()
-
-    def _losses(self, batch: Batch, packets: list[Packet | None]) -> list[Tensor]:
-        rows = self._task.student(self._engine.forward(batch), batch)
-        evidence = Evidence(rows.logits_PV, rows.labels_P)
-        if packets:
-            signals = [self._signal(k, packet, rows, batch) for k, packet in enumerate(packets)]
-            weights_KP = self._combiner.weights(signals, self._examples.slices(batch.rows), rows.examples_P)
-            evidence = replace(evidence, signals=tuple(signals), weights_KP=heard(weights_KP, signals))
-        return [term.per_position(evidence) for term in self._terms]
-
-    def _signal(self, k: int, packet: Packet | None, rows: StudentRows, batch: Batch) -> Signal:
-        return signal_of(
-            self._specs[k],
-            packet,
-            rows.logits_PV,
-            rows.examples_P,
-            lambda values_RV, lengths_N: self._task.place(values_RV, lengths_N, rows, batch),
-            head=self._head(k),
-        )
 
     def _judge(
         self, point: dict[str, Any], state: TrainState, best: dict[str, Tensor] | None
@@ -262,7 +266,7 @@ class Trainer:
                     self._idle()
                     continue
                 data = self._batch(self._validation, part)
-                rows = self._task.student(self._engine.forward(data), data)
+                rows = self._losses.task.student(self._engine.forward(data), data)
                 logits_PV, labels_P = rows.logits_PV.float().cpu(), rows.labels_P.cpu()
                 sums[0] += torch.nn.functional.cross_entropy(
                     logits_PV, labels_P, ignore_index=-1, reduction="sum"
@@ -276,17 +280,10 @@ class Trainer:
     def _idle(self) -> Tensor:
         """A loss of 0 that every weight takes part in."""
         batch = self._batch(self._chosen, np.zeros(1, np.int64))
-        total: Tensor = self._task.student(self._engine.forward(batch), batch).logits_PV.float().sum() * 0.0
+        total: Tensor = (
+            self._losses.task.student(self._engine.forward(batch), batch).logits_PV.float().sum() * 0.0
+        )
         return total
-
-    def _head(self, k: int) -> Tensor | None:
-        """The k-th teacher's output layer, fetched once, where its payload is hidden states."""
-        if self._specs[k].kind != "hidden":
-            return None
-        if k not in self._heads:
-            head_VH = torch.from_numpy(self._stream.channels[k].head())
-            self._heads[k] = head_VH.to(self._engine.device)
-        return self._heads[k]
 
     def _batch(self, chosen: Selection, positions: NDArray[np.int64]) -> Batch:
         return self._examples.batch(chosen.rows[positions], chosen.labelled[positions], self._pad_id)
@@ -298,3 +295,10 @@ class Trainer:
         """Seed of dropout: a function of where the training stands, so no generator state is kept."""
         words = np.random.SeedSequence([self._training.seed, step, micro, self._world.rank])
         return int(words.generate_state(1, np.uint64)[0] >> 1)
+
+
+def _rollout(training: Training, pad_id: int, end_id: int | None) -> Rollout | None:
+    if training.on_policy is None:
+        return None
+    own_prompts = bool(getattr(training.task, "completion_only", False))
+    return Rollout(training.on_policy, training.seed, pad_id, end_id, own_prompts)

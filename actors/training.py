@@ -9,6 +9,7 @@ from typing import Any
 from tutelage.config.data import Pick
 from tutelage.config.models import Method
 from tutelage.config.objectives import Combiner, Objective
+from tutelage.config.on_policy import OnPolicy
 from tutelage.config.runtime import StreamConfig
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
@@ -38,6 +39,8 @@ class Training:
     slices: list[str] | None
     """Sources whose validation rows count; all when None."""
     seed: int
+    on_policy: OnPolicy | None
+    """How the student writes texts of its own; None reads the data alone."""
     payloads: dict[str, PayloadSpec]
     """What each teacher sends, in the order of the job's teachers."""
     stores: dict[str, str]

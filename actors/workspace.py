@@ -38,6 +38,11 @@ class Workspace:
         """Folder of all runs."""
         return self.home / "runs"
 
+    @property
+    def signals(self) -> Path:
+        """Folder of the signal store."""
+        return self.home / "signals"
+
     def tokens_of(self, tokenizer: str) -> Path:
         """The tokenised rows for a tokenizer folder."""
         return self.tokens[tokenizer]

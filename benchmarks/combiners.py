@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from actors.distill import signal_folders, teacher_specs
+from actors.distill import teacher_specs
 from actors.evaluate import in_order, labelled_rows, score, student_examples
+from actors.payloads import dense_specs, signal_folders
 from actors.workspace import Workspace, open_workspace
 from tutelage.cli.export import finished_teachers
 from tutelage.cli.quickstart import example
@@ -22,7 +23,7 @@ from tutelage.config.load import load_job
 from tutelage.config.objectives import Combiner, Confidence, Uniform, Validated
 from tutelage.data.examples import Examples
 from tutelage.files import home
-from tutelage.objectives import build_combiner, mixture
+from tutelage.objectives import Dense, build_combiner, mixture
 from tutelage.progress import Silent
 from tutelage.signals.exchange import Logits
 from tutelage.signals.store import ArrowStore
@@ -38,13 +39,14 @@ def stored(space: Workspace, examples: Examples, split: str) -> tuple[Logits, np
     """Logits [K, N, C], labels [N] and slices [N] of a split's labelled rows."""
     rows = labelled_rows(examples, split)
     specs = teacher_specs(space, finished_teachers(space))
-    found = [ArrowStore(Path(f)).get(examples.digests(rows)) for f in signal_folders(space, specs).values()]
-    if any(logits is None for logits in found):
+    folders = signal_folders(space.signals, specs, dense_specs(space, specs))
+    found = [ArrowStore(Path(folder)).get(examples.digests(rows)) for folder in folders.values()]
+    if any(packet is None for packet in found):
         raise SystemExit(
             f"the signal store lacks {split} rows: run `tutelage distill` with combiner.type=validated"
         )
     return (
-        np.stack([f for f in found if f is not None]),
+        np.stack([packet.columns["logits"].values for packet in found if packet is not None]),
         examples.labels(rows),
         np.array(examples.slices(rows)),
     )
@@ -66,11 +68,12 @@ def main() -> None:
     }
     logits_KNC, labels, slices = stored(space, examples, "test")
     teachers_KNC = torch.from_numpy(logits_KNC)
+    signals, each_N = [Dense(logits_NC) for logits_NC in teachers_KNC], torch.arange(len(labels))
     print(f"{'':24s}" + "".join(f"{part:>9s}" for part in in_order(slices)) + f"{'mean':>9s}")
     rows = [(f"teacher {name}", logits_KNC[k]) for k, name in enumerate(names)]
     for section in COMBINERS:
         rule = build_combiner(section, names, measured)
-        mixed = mixture(teachers_KNC, rule.weights(teachers_KNC, slices.tolist())).numpy()
+        mixed = mixture(teachers_KNC, rule.weights(signals, slices.tolist(), each_N)).numpy()
         sharpness = getattr(section, "sharpness", None)
         rows.append((section.type + (f", sharpness {sharpness:g}" if sharpness else ""), mixed))
     for name, found in rows:

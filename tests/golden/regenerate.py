@@ -97,26 +97,32 @@ def points(training: Any, specs: list[Any]) -> list[dict[str, Any]]:
     import torch
 
     from actors.engine import Engine
+    from actors.channel import TeacherChannel
     from actors.replica import LocalReplica
-    from actors.stream import SignalStream, TeacherChannel
+    from actors.stream import SignalStream
     from actors.teacher import Teacher
     from actors.trainer import Solo, Trainer
     from actors.training import TrainState
     from tutelage.data.examples import Examples
-    from tutelage.models.load import load_classifier, prepare_for_training
+    from tutelage.models.load import prepare_for_training
     from tutelage.signals.store import MemoryStore
+    from tutelage.tasks import build_task
 
+    task = build_task(training.task)
     torch.manual_seed(training.seed)
     model = prepare_for_training(
-        load_classifier(training.base, training.labels, dropout=training.train.dropout),
+        task.load(training.base, dropout=training.train.dropout),
         training.method,
         training.layers,
     )
     channels = [
-        TeacherChannel(spec.name, [LocalReplica(Teacher(spec))], len(training.labels), training.stream)
+        TeacherChannel(
+            spec.name, [LocalReplica(Teacher(spec))], training.payloads[spec.name], training.stream
+        )
         for spec in specs
     ]
-    stream = SignalStream(channels, {spec.name: MemoryStore() for spec in specs}, training.stream)
+    stores = {spec.name: MemoryStore() for spec in specs}
+    stream = SignalStream(channels, dict(stores), training.stream, task.request)
     state = TrainState()
     Trainer(
         training,

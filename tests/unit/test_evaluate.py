@@ -85,7 +85,7 @@ def asked(space: Workspace, tmp_path: Path) -> Asked:
     """Both teachers in this process; the second one's classes stand the other way round."""
     specs = [spec(space, "one", (0, 1)), spec(space, "two", (1, 0))]
     replicas: Any = {one.name: [LocalReplica(Teacher(one))] for one in specs}
-    return Asked(space, specs, replicas, {one.name: str(tmp_path / one.name) for one in specs})
+    return Asked(space, specs, replicas, tmp_path)
 
 
 def plain_logits(asked: Asked, k: int, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -124,7 +124,6 @@ def test_a_second_judgement_asks_nobody_but_the_parity_probe(asked: Asked) -> No
         asked,
         specs=asked.specs[:1],
         replicas={"one": [LocalReplica(scripted)]},
-        stores={"one": asked.stores["one"]},
     )
     examples = student_examples(asked.space)
     rows = labelled_rows(examples, "test")
@@ -188,7 +187,7 @@ def test_a_replica_with_other_weights_shows_in_the_parity(asked: Asked) -> None:
 
 
 def test_without_teachers_there_is_no_judgement_to_make(asked: Asked) -> None:
-    found = judge_teachers(replace(asked, specs=[], replicas={}, stores={}), {}, Quiet())
+    found = judge_teachers(replace(asked, specs=[], replicas={}), {}, Quiet())
     assert (found.teachers, found.uniform, found.combined, found.parity) == ({}, None, None, None)
     assert Judgement.from_json(found.to_json()) == found
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,21 @@ class TorchEngine:
         """The model's output for the batch."""
         self.modes.append(self.model.training)
         return self.model(**inputs_of(batch))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """`generate` works inside: dropout off."""
+        self.model.eval()
+        yield
+        self.model.train()
+
+    @torch.no_grad()
+    def generate(self, input_ids_BP: Tensor, attention_mask_BP: Tensor, **settings: Any) -> Tensor:
+        """Token ids [B, P + new]."""
+        written: Tensor = self.model.generate(
+            input_ids=input_ids_BP, attention_mask=attention_mask_BP, **settings
+        )
+        return written
 
     def train(self, mode: bool = True) -> None:
         """Switch dropout on or off."""

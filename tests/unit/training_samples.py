@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+from actors.channel import TeacherChannel
 from actors.replica import LocalReplica
-from actors.stream import SignalStream, TeacherChannel
+from actors.stream import SignalStream
 from actors.teacher import Scorer, ScriptedTeacher
 from actors.trainer import Solo, Trainer, World
 from actors.training import Training, TrainState
@@ -21,16 +22,20 @@ from tests.unit.torch_engine import TorchEngine
 from tutelage.config.models import FullFinetune
 from tutelage.config.objectives import KL, CrossEntropy, Uniform
 from tutelage.config.runtime import StreamConfig
+from tutelage.config.task import SequenceClassification
 from tutelage.config.train import TrainConfig
 from tutelage.data.examples import Examples
 from tutelage.data.rows import read_rows
 from tutelage.data.tokens import tokenise
 from tutelage.models.load import load_classifier
+from tutelage.signals.spec import PayloadSpec
 from tutelage.signals.store import MemoryStore, SignalStore
+from tutelage.tasks import build_task
 from tutelage.testing import LABELS, tiny_classifier, tiny_rows
 
 HARD: list[Any] = [CrossEntropy(type="cross-entropy")]
 SOFT: list[Any] = [KL(type="kl"), CrossEntropy(type="cross-entropy", weight=0.5)]
+DENSE = PayloadSpec("dense", len(LABELS))
 TRAIN_ROWS = 43
 """No multiple of the batch size, so the last batch of an epoch is short."""
 
@@ -108,7 +113,7 @@ def training(tiny: Tiny, **changes: Any) -> Training:
         run="tiny-run",
         base=tiny.student,
         tokenizer=tiny.student,
-        labels=list(LABELS),
+        task=SequenceClassification(labels=list(LABELS)),
         layers=None,
         method=FullFinetune(),
         train=TrainConfig(batch_size=8, lr=1e-3, epochs=2),
@@ -119,6 +124,8 @@ def training(tiny: Tiny, **changes: Any) -> Training:
         picks=None,
         slices=None,
         seed=5,
+        on_policy=None,
+        payloads={},
         stores={},
         measured={},
         storage="",
@@ -147,12 +154,13 @@ def session(
     """A trainer of the tiny student on the twin engine; `train` changes the section of the same name."""
     teachers = teachers or {}
     section = TrainConfig(**({"batch_size": 8, "lr": 1e-3, "epochs": 2} | (train or {})))
-    plan = training(tiny, train=section, stores=dict.fromkeys(teachers, "memory"), **changes)
+    plan = training(tiny, train=section, payloads=dict.fromkeys(teachers, DENSE), **changes)
     channels = []
     for name, teacher in teachers.items():
         scorer = teacher if hasattr(teacher, "score") else ScriptedTeacher(teacher, name)
-        channels.append(TeacherChannel(name, [LocalReplica(scorer)], len(LABELS), plan.stream))
-    stream = SignalStream(channels, stores or {name: MemoryStore() for name in teachers}, plan.stream)
+        channels.append(TeacherChannel(name, [LocalReplica(scorer)], DENSE, plan.stream))
+    kept_signals: dict[str, SignalStore] = stores or {name: MemoryStore() for name in teachers}
+    stream = SignalStream(channels, kept_signals, plan.stream, build_task(plan.task).request)
     model = tiny.model(dropout) if model is None else model
     engine = TorchEngine(model, section, world if world and world.size > 1 else None)
     kept = Kept(engine)

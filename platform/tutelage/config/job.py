@@ -10,9 +10,13 @@ from tutelage.config.base import Section, Slug, unknown_key
 from tutelage.config.data import TASK_COLUMNS, DataConfig, Pick
 from tutelage.config.models import StudentConfig, TeacherConfig
 from tutelage.config.objectives import Combiner, Confidence, Objective, Uniform, Validated, Weighted
+from tutelage.config.on_policy import OnPolicy
 from tutelage.config.runtime import ExportConfig, RayConfig, ServeConfig, StreamConfig
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
+
+HEARS_TEACHERS = ("kl", "jsd")
+"""Objectives that learn from teachers."""
 
 
 class JobConfig(Section):
@@ -30,6 +34,8 @@ class JobConfig(Section):
     """How the distributions of several teachers become the one target of `kl`."""
     objectives: list[Objective] = Field(min_length=1)
     """Loss terms; each type at most once. Their weighted sum is what the student minimises."""
+    on_policy: OnPolicy | None = None
+    """Causal-lm: let the student write texts and the teachers score them; null reads the data alone."""
     train: TrainConfig = TrainConfig()
     stream: StreamConfig = StreamConfig()
     export: ExportConfig = ExportConfig()
@@ -56,6 +62,7 @@ class JobConfig(Section):
         if isinstance(self.combiner, Weighted):
             _same_names("combiner.weights", self.combiner.weights, names)
         self._check_objectives(names)
+        self._check_on_policy()
         return self
 
     def _check_picks(self, key: str, picks: dict[str, Pick], *, need_labels: bool) -> None:
@@ -96,18 +103,28 @@ class JobConfig(Section):
         _once("objectives", [objective.type for objective in self.objectives])
         if sum(objective.weight for objective in self.objectives) <= 0:
             raise ValueError("objectives: the weights sum to 0, so nothing would be learned")
-        hears_teachers = any(o.type == "kl" and o.weight > 0 for o in self.objectives)
-        if hears_teachers and not teachers:
-            raise ValueError("objectives: 'kl' needs at least one entry in teachers")
-        if teachers and not hears_teachers:
+        hearing = [o.type for o in self.objectives if o.type in HEARS_TEACHERS and o.weight > 0]
+        if hearing and not teachers:
+            raise ValueError(f"objectives: '{hearing[0]}' needs at least one entry in teachers")
+        if teachers and not hearing:
             raise ValueError(
-                "objectives: no 'kl' with a weight above 0, so the teachers would be asked and not heard; "
-                "add {type: kl} or remove the teachers"
+                "objectives: no 'kl' or 'jsd' with a weight above 0, so the teachers would be asked "
+                "and not heard; add {type: kl} or remove the teachers"
             )
         if isinstance(self.combiner, Confidence | Validated) and len(teachers) == 1:
             raise ValueError(
                 f"combiner: '{self.combiner.type}' chooses between teachers; with one, use uniform"
             )
+
+    def _check_on_policy(self) -> None:
+        if self.on_policy is None:
+            return
+        if self.task.type != "causal-lm":
+            raise ValueError(f"on_policy: only a causal-lm writes texts, and task.type is {self.task.type}")
+        if not self.teachers:
+            raise ValueError("on_policy: nobody scores what the student writes; add teachers")
+        if self.on_policy.fraction == 0:
+            raise ValueError("on_policy.fraction is 0: remove on_policy")
 
 
 def _once(key: str, names: Iterable[str]) -> None:

@@ -58,6 +58,8 @@ class Batch:
     """0 in the question, 1 in the context; None where the tokenizer knows no such thing."""
     vocabulary: int = 0
     """causal-lm: V, the tokens that the tokenizer knows. Models may embed more."""
+    fresh: bool = False
+    """Written by the student in this step: its signals will not be asked for again."""
 
     @property
     def positions_B(self) -> Ints:  # noqa: N802  # shape suffix
