@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +75,31 @@ def age(path: Path, when: float) -> None:
 def environment() -> dict[str, str]:
     """For a Python process that imports tutelage."""
     return {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", "PATH": "", "HOME": "/nonexistent"}
+
+
+SHARED = 900_000
+"""What all writers put, counting on from here."""
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.unit.signal_store_samples import digests, logits
+from tutelage.signals.store import ArrowStore
+folder, number, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+store = ArrowStore(folder)
+for step in range(steps):
+    rows = [number * 100_000 + step * 2, number * 100_000 + step * 2 + 1, 900_000 + step]
+    store.put(digests(rows), logits(*rows))
+    store.flush()
+    print(step, flush=True)
+    store.refresh()
+"""
+
+
+def writer(folder: Path, number: int, steps: int) -> subprocess.Popen[bytes]:
+    """A process that flushes rows of its own and one that all writers share, and says so after each flush."""
+    command = [sys.executable, "-c", WRITER, str(folder), str(number), str(steps)]
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
 
 
 class Clock:

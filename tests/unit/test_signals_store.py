@@ -113,7 +113,7 @@ def test_a_packet_that_does_not_fit_its_digests_is_refused(store: SignalStore) -
 def test_values_that_could_not_be_read_back_are_refused_when_they_are_put(
     store: SignalStore, values: np.ndarray
 ) -> None:
-    with pytest.raises(StoreError, match="column 'logits': .* cannot be stored"):
+    with pytest.raises(StoreError, match=r"column 'logits': .* cannot be stored"):
         store.put(digests([1]), dense_packet(values))
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.unit
 ROWS = (5, 7, 10)
 
 
-@pytest.fixture()
+@pytest.fixture
 def whole(tmp_path: Path) -> tuple[Path, bytes]:
     """A file of three ragged rows, and its bytes."""
     store = ArrowStore(tmp_path / FOLDER, teacher="movies")
@@ -180,7 +180,14 @@ def test_a_file_says_whose_signals_it_holds(whole: tuple[Path, bytes]) -> None:
     """Other programs read it as an Arrow file: digest, length, check, and one binary column for each."""
     path, _ = whole
     table = pa.ipc.open_file(path.read_bytes()).read_all()
-    assert table.column_names == ["digest", "length", "check", "values:scores", "values:labels", "values:bias"]
+    assert table.column_names == [
+        "digest",
+        "length",
+        "check",
+        "values:scores",
+        "values:labels",
+        "values:bias",
+    ]
     assert table["length"].to_pylist() == [1, 3, 2]
     labels = np.frombuffer(table["values:labels"][0].as_py(), "<i4")
     assert labels.tolist() == ragged(5).columns["labels"].values.tolist()
