@@ -39,7 +39,8 @@ class Draws:
     """Labels drawn at temperature T, each with its share of its position's target.
 
     With draws of each teacher by itself, shares of a position sum to 1; with draws from the mixture of
-    teachers they sum to 1 over all teachers, and the term gives this teacher no further weight.
+    teachers they sum to 1 over all teachers, and the term gives this teacher no further weight but one: it
+    divides by what `asked_P` sums to over the teachers that cover the position.
     """
 
     ids_R: Tensor
@@ -48,6 +49,10 @@ class Draws:
     temperature: float
     mixture: bool
     known_P: Tensor | None = None
+    asked_P: Tensor | None = None
+    """Mixture: the share of each position's draws that this teacher was to make, on average."""
+    doubt_P: Tensor | None = None
+    """Draws of one teacher: the entropy of its softmax(z) as a share of log V."""
 
 
 Signal = Dense | TopK | Draws

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["dense", "hidden", "topk", "sampled"]
-WireType = Literal["fp32", "bf16", "int8"]
+WireType = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class PayloadSpec:
         """A short name that is safe as a folder; different for specs that give different bytes."""
         parts = [self.kind, self.dtype, f"v{self.width}"]
         if self.kind == "sampled":
-            parts = [self.kind, f"n{self.entries}", f"v{self.width}", f"t{self.temperature:g}", f"s{self.seed}"]
+            parts = [self.kind, f"n{self.entries}", f"v{self.width}", f"t{self.temperature!r}"]
+            parts += [f"s{self.seed}"]
             parts += [f"m{self.mixture}", f"k{self.member}"] if self.mixture else []
         elif self.kind == "topk":
-            parts = [self.kind, f"k{self.entries}", *parts[1:], f"t{self.temperature:g}"]
+            parts = [self.kind, f"k{self.entries}", *parts[1:], f"t{self.temperature!r}"]
         return "-".join(parts)
