@@ -5,19 +5,25 @@ Shapes: P positions of a micro-batch, V classes or vocabulary, K teachers, H hid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from actors.stream import Ask
 from actors.training import Training
 from tutelage.data.examples import Batch, Examples
 from tutelage.errors import TeacherError
-from tutelage.objectives import Dense, Evidence, Signal, Term, build_combiner, build_terms, heard
+from tutelage.objectives import Evidence, Signal, Term, build_combiner, build_terms, heard
+from tutelage.objectives.base import CombinerRule
+from tutelage.signals.exchange import Request
 from tutelage.signals.packet import Packet
 from tutelage.signals.payloads import signal_of
+from tutelage.signals.spec import PayloadSpec
 from tutelage.tasks import StudentRows, build_task
 
 Head = Callable[[str], NDArray[Any]]
@@ -53,28 +59,50 @@ class Losses:
                 "every teacher is lost: nobody is left to learn from",
                 fix="look at the teachers' logs; repeating the command goes on from the last checkpoint",
             )
+        slices_B = self._examples.slices(batch.rows)
         signals = [
-            _lost(rows) if packet is None else self._signal(name, packet, rows, batch)
+            self._signal(name, packet, rows, batch, slices_B)
             for name, packet in zip(self._specs, packets, strict=True)
         ]
-        slices_B = self._examples.slices(batch.rows)
         weights_KP = self._combiner.weights(signals, slices_B, rows.examples_P)
         return Evidence(rows.logits_PV, rows.labels_P, tuple(signals), heard(weights_KP, signals))
 
-    def _signal(self, name: str, packet: Packet, rows: StudentRows, batch: Batch) -> Signal:
+    def _signal(
+        self, name: str, packet: Packet | None, rows: StudentRows, batch: Batch, slices_B: Sequence[str]
+    ) -> Signal:
         spec = self._specs[name]
-        if spec.kind == "hidden" and name not in self._heads:
+        if spec.kind == "hidden" and name not in self._heads and packet is not None:
             self._heads[name] = torch.from_numpy(self._head(name)).to(rows.logits_PV.device)
         return signal_of(
             spec,
             packet,
+            rows.logits_PV,
             rows.examples_P,
             lambda values_RV, lengths_N: self.task.place(values_RV, lengths_N, rows, batch),
-            head_VH=self._heads.get(name),
+            head=self._heads.get(name),
+            examples=batch.digests,
+            shares_NK=_shares(self._combiner, slices_B) if spec.mixture else None,
         )
 
 
-def _lost(rows: StudentRows) -> Dense:
-    """The place of a teacher that says nothing."""
-    nothing_PV = torch.zeros(1, 1, device=rows.logits_PV.device).expand(rows.logits_PV.shape)
-    return Dense(nothing_PV, torch.zeros_like(rows.labels_P, dtype=torch.bool))
+def asker(training: Training, examples: Examples) -> Ask:
+    """How a batch becomes a question to one teacher of the training."""
+    task = build_task(training.task)
+    combiner = build_combiner(training.combiner, list(training.payloads), training.measured)
+
+    def ask(batch: Batch, spec: PayloadSpec) -> Request:
+        request = task.request(batch, spec)
+        if not spec.mixture:
+            return request
+        return replace(request, shares_NK=_shares(combiner, examples.slices(batch.rows)))
+
+    return ask
+
+
+def _shares(combiner: CombinerRule, slices_B: Sequence[str]) -> NDArray[np.float32]:
+    """Each teacher's share of the draws of each example, fp32 [B, K]."""
+    shares_KB = combiner.shares(slices_B)
+    if shares_KB is None:
+        raise ValueError("this combiner weighs replies, so draws cannot be shared out before they are asked")
+    shares_BK: NDArray[np.float32] = shares_KB.T.float().contiguous().numpy()
+    return shares_BK

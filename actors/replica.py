@@ -2,66 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from actors.reasons import reason
 from actors.teacher import Scorer
-from tutelage.signals.exchange import Reply, Request
+from tutelage.signals.exchange import Request
 
 
 class ReplicaLostError(Exception):
-    """The replica's process is gone or failed; another may answer."""
+    """The replica's process is gone; another may answer."""
 
 
 class ReplicaAwayError(ReplicaLostError):
-    """The replica's process is being started again and loads its model."""
+    """The replica cannot be reached for the moment; it may come back by itself."""
+
+
+class ReplicaFailedError(Exception):
+    """The replica lives, and answered with an exception."""
 
 
 class ReplicaLateError(Exception):
     """No answer within the deadline."""
 
 
-class Pending(Protocol):
+def as_given(error: BaseException) -> Exception:
+    """An error of this module as it is; any other as what the replica failed with."""
+    if isinstance(error, ReplicaLostError | ReplicaFailedError | ReplicaLateError):
+        return error
+    return ReplicaFailedError(reason(error))
+
+
+def _nothing() -> None:
+    """There is nothing to call off."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pending:
     """An answer on its way."""
 
-    def take(self, deadline_s: float) -> Reply:
-        """The reply. Raises ReplicaLostError, ReplicaAwayError or ReplicaLateError."""
-        ...
+    future: Future[Any]
+    cancel: Callable[[], None] = _nothing
+    """Tell the replica that nobody waits any more; work that has begun may go on."""
+    translate: Callable[[BaseException], Exception] = as_given
+
+    def take(self, deadline_s: float | None = None) -> Any:
+        """The answer: a Reply, or what else was asked for.
+
+        Raises ReplicaLostError, ReplicaAwayError, ReplicaFailedError or ReplicaLateError.
+        """
+        try:
+            return self.future.result(deadline_s)
+        except TimeoutError as error:
+            if self.future.done():
+                raise self.translate(error) from error
+            self.cancel()
+            raise ReplicaLateError(f"no answer within {deadline_s:g} s") from error
+        except Exception as error:
+            raise self.translate(error) from error
 
 
 class Replica(Protocol):
-    """One process that scores for a teacher."""
+    """One process that scores for a teacher. Two objects are two replicas, whatever their names."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in errors and reports."""
+        ...
 
     def ask(self, request: Request) -> Pending:
-        """Send the request without waiting."""
+        """Send the request without waiting; the answer is a Reply."""
+        ...
+
+    def head(self) -> Pending:
+        """Ask for the output layer without waiting; the answer is float32 [V, H]."""
         ...
 
 
 class LocalReplica:
-    """A teacher in this process; scoring happens when the answer is taken."""
+    """A teacher in this process: the answer is there when `ask` returns."""
 
     def __init__(self, teacher: Scorer, name: str = "local") -> None:
         self.name = name
         self._teacher = teacher
 
     def ask(self, request: Request) -> Pending:
-        """Remember the request."""
-        return _LocalPending(self._teacher, request)
+        """Score at once."""
+        return done(lambda: self._teacher.score(request))
+
+    def head(self) -> Pending:
+        """The teacher's output layer."""
+        return done(self._teacher.head)
 
 
-class _LocalPending:
-    def __init__(self, teacher: Scorer, request: Request) -> None:
-        self._teacher = teacher
-        self._request = request
-
-    def take(self, deadline_s: float) -> Reply:
-        return self._teacher.score(self._request)
+def done(work: Callable[[], Any]) -> Pending:
+    """Do the work now; its result or exception is the answer."""
+    future: Future[Any] = Future()
+    try:
+        future.set_result(work())
+    except Exception as error:  # the asker's to judge, as one from another process is
+        future.set_exception(error)
+    return Pending(future)
 
 
 class RayReplica:
-    """A teacher in a Ray actor."""
+    """A teacher in a Ray actor.
+
+    The future of a call carries the time of its arrival, which a later `ray.get` could not tell; it costs
+    no more (docs/stream.md has the figures).
+    """
 
     def __init__(self, name: str, handle: Any) -> None:
         self.name = name
@@ -69,23 +120,29 @@ class RayReplica:
 
     def ask(self, request: Request) -> Pending:
         """Submit the actor call."""
-        return _RayPending(self.handle.score.remote(request))
+        return ray_pending(self.handle.score.remote(request))
+
+    def head(self) -> Pending:
+        """Submit the actor call."""
+        return ray_pending(self.handle.head.remote())
 
 
-class _RayPending:
-    def __init__(self, reference: Any) -> None:
-        self._reference = reference
+def ray_pending(reference: Any) -> Pending:
+    """A Ray call on its way, with its errors as those of this module."""
 
-    def take(self, deadline_s: float) -> Reply:
+    def cancel() -> None:
         import ray
 
-        try:
-            reply: Reply = ray.get(self._reference, timeout=deadline_s)
-        except ray.exceptions.GetTimeoutError as error:
-            ray.cancel(self._reference)
-            raise ReplicaLateError(f"no answer within {deadline_s:g} s") from error
-        except ray.exceptions.ActorUnavailableError as error:
-            raise ReplicaAwayError(reason(error)) from error
-        except ray.exceptions.RayError as error:
-            raise ReplicaLostError(reason(error)) from error
-        return reply
+        ray.cancel(reference)
+
+    return Pending(reference.future(), cancel, _from_ray)
+
+
+def _from_ray(error: BaseException) -> Exception:
+    import ray
+
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return ReplicaAwayError(reason(error))
+    if isinstance(error, ray.exceptions.RayTaskError) or not isinstance(error, ray.exceptions.RayError):
+        return ReplicaFailedError(reason(error))
+    return ReplicaLostError(reason(error))

@@ -171,12 +171,13 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         engine = Engine(model, train, precision, world.size, universal=universal)
         if checkpoint is not None:
             engine.load(to_universal(saved) if universal else saved)
-        stream = open_stream(training, config["replicas"])
+        examples = Examples.open(training.examples)
+        stream = open_stream(training, config["replicas"], examples)
         tokenizer = load_tokenizer(training.tokenizer)
         trainer = Trainer(
             training,
             engine,
-            Examples.open(training.examples),
+            examples,
             stream,
             world,
             RayKeeper(training, engine, stream, world, config["board"]),

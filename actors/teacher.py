@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.config.remote import Remote
 from tutelage.config.task import SequenceClassification, Task
 from tutelage.signals.exchange import Reply, Request
 from tutelage.signals.packet import Column, dense_packet
@@ -33,6 +34,8 @@ class TeacherSpec:
     threads: int
     fingerprint: str
     task: Task = field(default_factory=lambda: SequenceClassification(labels=["0", "1"]))
+    remote: Remote | None = None
+    """The server that is this teacher; `model` is then its name there, `tokenizer` may be empty."""
 
 
 class Scorer(Protocol):

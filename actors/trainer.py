@@ -96,8 +96,8 @@ class Trainer:
         self._keeper = keeper
         self._pad_id = pad_id
         self._rollout = _rollout(training, pad_id, end_id)
-        heads = {channel.name: channel.head for channel in stream.channels}
-        self._losses = Losses(training, examples, lambda name: heads[name]())
+        channels = {channel.name: channel for channel in stream.channels}
+        self._losses = Losses(training, examples, lambda name: channels[name].head())
         self._terms = self._losses.terms
         self._chosen = examples.select("train", training.picks)
         if not len(self._chosen):

@@ -19,13 +19,14 @@ from torch import Tensor
 from actors.board import Poster
 from actors.channel import TeacherChannel
 from actors.engine import Engine
+from actors.losses import asker
 from actors.replica import Replica
 from actors.stream import SignalStream
 from actors.training import Training, TrainState
 from tutelage.config.train import Precision
+from tutelage.data.examples import Examples
 from tutelage.models.precision import Type, cpu_flags, resolve_precision
-from tutelage.signals.store import ArrowStore
-from tutelage.tasks import build_task
+from tutelage.signals.store.open import open_store
 
 
 class TorchWorld:
@@ -91,14 +92,17 @@ class RayKeeper:
             ray.train.report({"step": state.step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def open_stream(training: Training, replicas: dict[str, list[Replica]]) -> SignalStream:
+def open_stream(training: Training, replicas: dict[str, list[Replica]], examples: Examples) -> SignalStream:
     """The stream of this worker; without teachers it hands batches through."""
     channels = [
         TeacherChannel(name, replicas[name], spec, training.stream)
         for name, spec in training.payloads.items()
     ]
-    stores = {name: ArrowStore(Path(training.stores[name])) for name in training.payloads}
-    return SignalStream(channels, dict(stores), training.stream, build_task(training.task).request)
+    stores = {
+        name: open_store(training.stream.store, Path(training.stores[name]), name)
+        for name in training.payloads
+    }
+    return SignalStream(channels, stores, training.stream, asker(training, examples))
 
 
 def pick_precision(precision: Precision) -> Type:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from actors.channel import TeacherChannel
+from actors.losses import asker
 from actors.replica import LocalReplica
 from actors.stream import SignalStream
 from actors.teacher import Scorer, ScriptedTeacher
@@ -30,7 +31,6 @@ from tutelage.data.tokens import tokenise
 from tutelage.models.load import load_classifier
 from tutelage.signals.spec import PayloadSpec
 from tutelage.signals.store import MemoryStore, SignalStore
-from tutelage.tasks import build_task
 from tutelage.testing import LABELS, tiny_classifier, tiny_rows
 
 HARD: list[Any] = [CrossEntropy(type="cross-entropy")]
@@ -160,9 +160,10 @@ def session(
         scorer = teacher if hasattr(teacher, "score") else ScriptedTeacher(teacher, name)
         channels.append(TeacherChannel(name, [LocalReplica(scorer)], DENSE, plan.stream))
     kept_signals: dict[str, SignalStore] = stores or {name: MemoryStore() for name in teachers}
-    stream = SignalStream(channels, kept_signals, plan.stream, build_task(plan.task).request)
+    examples = Examples.open(tiny.examples)
+    stream = SignalStream(channels, kept_signals, plan.stream, asker(plan, examples))
     model = tiny.model(dropout) if model is None else model
     engine = TorchEngine(model, section, world if world and world.size > 1 else None)
     kept = Kept(engine)
-    trainer = Trainer(plan, engine, Examples.open(tiny.examples), stream, world or Solo(), kept, pad_id=0)
+    trainer = Trainer(plan, engine, examples, stream, world or Solo(), kept, pad_id=0)
     return Session(trainer, engine, kept, stream)
