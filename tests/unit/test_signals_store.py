@@ -258,6 +258,7 @@ def test_the_index_finds_what_a_dictionary_finds() -> None:
         new = [key for key in dict.fromkeys(keys) if key not in twin]
         assert index.add(as_keys(keys), file) == len(new)
         twin |= {key: (file, keys.index(key)) for key in new}
+    assert index.runs <= 5
     for file, row in list(twin.values())[:20]:
         index.drop(file, row)
     twin = dict(list(twin.items())[20:])

@@ -110,6 +110,15 @@ def test_a_damaged_row_costs_only_itself_and_can_be_put_again(whole: tuple[Path,
     assert same(ArrowStore(path.parent).get(digests(ROWS)), ragged(*ROWS))
 
 
+def test_a_row_under_the_digest_of_another_is_a_miss(whole: tuple[Path, bytes]) -> None:
+    path, content = whole
+    five, seven = digests([5, 7])
+    path.write_bytes(content.replace(five + seven, seven + five))
+    store = ArrowStore(path.parent)
+    assert [store.get([one]) for one in (five, seven)] == [None, None]
+    assert same(store.get(digests([10])), ragged(10))
+
+
 def test_a_damaged_file_is_logged_once(whole: tuple[Path, bytes], caplog: pytest.LogCaptureFixture) -> None:
     path, content = whole
     path.write_bytes(content[:-1])

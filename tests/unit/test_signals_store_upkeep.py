@@ -159,6 +159,18 @@ def test_small_files_become_one_with_every_row_and_its_last_use(tmp_path: Path) 
     assert clean(tmp_path).merged == []
 
 
+def test_a_merge_keeps_the_row_that_readers_got_before(tmp_path: Path) -> None:
+    """Of two rows of one example the one in the first file by name, as in a store that is opened."""
+    stores = [ArrowStore(tmp_path / FOLDER) for _ in range(4)]
+    for number, store in enumerate(stores):
+        store.put(digests([7]), logits(number))
+        store.flush()
+    before = ArrowStore(tmp_path / FOLDER).get(digests([7]))
+    clean(tmp_path)
+    assert before is not None
+    assert same(ArrowStore(tmp_path / FOLDER).get(digests([7])), before)
+
+
 def test_the_merged_file_is_there_before_the_small_ones_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

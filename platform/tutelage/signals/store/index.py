@@ -36,6 +36,11 @@ class Index:
         return sum(len(run.keys_M) for run in self._runs)
 
     @property
+    def runs(self) -> int:
+        """How many sorted runs a look-up goes through."""
+        return len(self._runs)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.nbytes for run in self._runs for array in run)

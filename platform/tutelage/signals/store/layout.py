@@ -70,7 +70,7 @@ class Layout:
             if kind.kind not in _NUMBERS or field.row_bytes == 0:
                 raise StoreError(
                     f"column '{name}': {kind} with rows of shape {field.shape} cannot be stored",
-                    fix="use integers or floats of numpy itself (bfloat16 as uint16), and at least one value a row",
+                    fix="use numpy's own integers or floats (bfloat16 as uint16), at least one value a row",
                 )
             fields.append(field)
         return cls(tuple(fields))
