@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from tutelage.config.base import Section, Slug
+from tutelage.config.base import Fraction, Section, Slug
 
 
 class CrossEntropy(Section):
@@ -29,7 +29,19 @@ class KL(Section):
     """Logits are divided by T before the softmax; above 1 the smaller classes count more."""
 
 
-Objective = Annotated[CrossEntropy | KL, Field(discriminator="type")]
+class JSD(Section):
+    """Generalised Jensen-Shannon divergence to the combined teachers (arXiv:2306.13649), times T^2."""
+
+    type: Literal["jsd"]
+    weight: float = Field(default=1.0, ge=0)
+    """Factor of this term in the sum."""
+    beta: Fraction = 0.5
+    """0 is forward KL, which covers all that the teachers do; 1 is reverse KL, which keeps to their peaks."""
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    """Logits are divided by T before the softmax."""
+
+
+Objective = Annotated[CrossEntropy | KL | JSD, Field(discriminator="type")]
 
 
 class Uniform(Section):

@@ -8,6 +8,7 @@ from tutelage.config import objectives as config
 from tutelage.objectives.base import Dense, Draws, Evidence, Signal, Term, TopK, heard, mixture
 from tutelage.objectives.combiners import Measured, build_combiner
 from tutelage.objectives.cross_entropy import CrossEntropyTerm
+from tutelage.objectives.jsd import JSDTerm
 from tutelage.objectives.kl import KLTerm
 
 __all__ = [
@@ -36,3 +37,5 @@ def _build(section: config.Objective) -> Term:
             return CrossEntropyTerm(section)
         case config.KL():
             return KLTerm(section)
+        case config.JSD():
+            return JSDTerm(section)

@@ -57,6 +57,9 @@ class Draws:
 
 Signal = Dense | TopK | Draws
 
+STACKED = 1024
+"""Up to so many classes all teachers are mixed in one product."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -117,3 +120,14 @@ def mixture(teachers_KPV: Tensor, weights_KP: Tensor, temperature: float = 1.0) 
     """The target distribution p_p = sum_k w_kp softmax(z_kp / T), fp32 [P, V]."""
     probabilities_KPV = torch.softmax(teachers_KPV.float() / temperature, dim=-1)
     return torch.einsum("kp,kpv->pv", weights_KP.float(), probabilities_KPV)
+
+
+def mixture_of(dense: Sequence[Dense], weights_KP: Tensor, temperature: float) -> Tensor:
+    """`mixture` of signals; over a vocabulary one teacher after another, so that K copies need not fit."""
+    if dense[0].logits_PV.shape[-1] <= STACKED:
+        return mixture(torch.stack([signal.logits_PV for signal in dense]), weights_KP, temperature)
+    target_PV = torch.zeros_like(dense[0].logits_PV, dtype=torch.float32)
+    for signal, weight_P in zip(dense, weights_KP.float(), strict=True):
+        own_PV = torch.softmax(signal.logits_PV.float() / temperature, dim=-1)
+        target_PV.addcmul_(own_PV, weight_P[:, None])
+    return target_PV

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tutelage.objectives.base import Dense, Signal
+from tutelage.objectives.base import Dense, Draws, Signal
 
 
 class ConfidenceRule:
@@ -36,8 +36,10 @@ class ConfidenceRule:
 
 def _doubt(signal: Signal) -> Tensor:
     """Entropy [P] as a share of the largest possible one."""
+    if isinstance(signal, Draws) and signal.doubt_P is not None:
+        return signal.doubt_P
     if not isinstance(signal, Dense):
-        raise ValueError("the confidence combiner needs dense or hidden payloads")
+        raise ValueError("the confidence combiner needs dense, hidden, or each teacher's own draws")
     probabilities_PV = torch.softmax(signal.logits_PV.float(), dim=-1)
     entropy_P = -torch.xlogy(probabilities_PV, probabilities_PV).sum(-1)
     return entropy_P / math.log(signal.logits_PV.shape[-1])

@@ -1,0 +1,80 @@
+"""Forward KL from a signal that does not name every probability: a top-k with tail, or draws.
+
+No [P, V] tensor is kept for the backward pass besides the student's logits.
+
+Shapes: P positions, V classes or vocabulary, K teachers, k entries of a top-k, R drawn labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.objectives.base import Draws, Signal, TopK
+
+
+def top_k_kl(signal: TopK, student_PV: Tensor) -> Tensor:
+    """KL over k + 1 cells [P]: sum_j p_j (log p_j - log q_j) + t (log t - log u), t and u the tails.
+
+    The tails are t = 1 - sum_j p_j and u = 1 - sum_j q_j. log u comes from the logits of the labels outside
+    the top k, so that it is right where u is far below the resolution of 1. student_PV: logits over T.
+    """
+    p_Pk = signal.log_p_Pk.exp()
+    tail_P = (1 - p_Pk.sum(-1)).clamp(min=0)
+    all_P = torch.logsumexp(student_PV, dim=-1)
+    log_q_Pk = student_PV.gather(1, signal.ids_Pk) - all_P[:, None]
+    log_u_P = _outside(student_PV, signal.ids_Pk) - all_P
+    inside_P = (p_Pk * (signal.log_p_Pk - log_q_Pk)).sum(-1)
+    outside_P: Tensor = torch.xlogy(tail_P, tail_P) - tail_P * log_u_P
+    return inside_P + outside_P
+
+
+def draws_loss(signal: Draws, student_PV: Tensor) -> Tensor:
+    """Cross-entropy on the draws [P]: -sum_r s_r log q[id_r]; 0 without draws. student_PV: logits over T."""
+    all_P = torch.logsumexp(student_PV, dim=-1)
+    loss_R = signal.shares_R * (all_P[signal.positions_R] - student_PV[signal.positions_R, signal.ids_R])
+    return torch.zeros_like(all_P).index_add(0, signal.positions_R, loss_R)
+
+
+def reached(signals: Sequence[Signal], student_PV: Tensor) -> Tensor:
+    """What draws from a mixture are multiplied by [P]: 1 over the share of those who cover the position.
+
+    With w_k the share that teacher k was to make, the draws that are there have the mean sum_k w_k p_k over
+    the teachers that are there, so dividing by the sum of their w_k gives the renormalised mixture without
+    bias. 1 without a mixture.
+    """
+    asked_P = [
+        signal.asked_P if signal.known_P is None else signal.asked_P * signal.known_P
+        for signal in signals
+        if isinstance(signal, Draws) and signal.mixture and signal.asked_P is not None
+    ]
+    if not asked_P:
+        return torch.ones_like(student_PV[:, 0])
+    there_P = torch.stack(asked_P).sum(0)
+    return 1 / torch.where(there_P > 0, there_P, torch.ones_like(there_P))
+
+
+def _outside(student_PV: Tensor, ids_Pk: Tensor) -> Tensor:
+    """log sum exp over the labels that are not among the ids [P]."""
+    result: Tensor = _Outside.apply(student_PV, ids_Pk)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Outside(torch.autograd.Function):
+    """Autograd would keep a copy of the logits for each teacher; this computes it again."""
+
+    @staticmethod
+    def forward(ctx: Any, student_PV: Tensor, ids_Pk: Tensor) -> Tensor:
+        lowest = torch.finfo(student_PV.dtype).min
+        outside_P = student_PV.scatter(1, ids_Pk, -torch.inf).logsumexp(-1).clamp(min=lowest)
+        ctx.save_for_backward(student_PV, ids_Pk, outside_P)
+        return outside_P
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        student_PV, ids_Pk, outside_P = ctx.saved_tensors
+        shares_PV = student_PV.scatter(1, ids_Pk, -torch.inf).sub_(outside_P[:, None]).exp_()
+        return shares_PV.mul_(slopes[0][:, None]), None
