@@ -25,7 +25,7 @@ ROWS = [("one, two", "positive"), ('with "quotes"', "negative"), ("two\nlines", 
 def raw(tmp_path: Path, source: dict) -> list[tuple]:
     """(row, text, label) of every raw row, decoded."""
     config = job({"s": source})
-    opened = open_source("s", config.data.sources["s"], tmp_path, config.task.labels)
+    opened = open_source("s", config.data.sources["s"], tmp_path, config.task)
 
     def plain(value):
         return value.decode() if isinstance(value, bytes) else value
@@ -33,8 +33,8 @@ def raw(tmp_path: Path, source: dict) -> list[tuple]:
     found = []
     for batch in opened.read():
         assert not batch.flaws
-        labels = batch.labels if batch.labels is not None else [None] * len(batch.rows)
-        values = zip(batch.rows, batch.texts, labels, strict=True)
+        labels = batch.values.get("label", [None] * len(batch.rows))
+        values = zip(batch.rows, batch.values["text"], labels, strict=True)
         found += [(row, plain(text), plain(label) or None) for row, text, label in values]
     return found
 
@@ -166,7 +166,7 @@ def test_a_changed_remote_file_changes_the_stamp():
     try:
         for content in (b'{"text": "x"}\n', b'{"text": "y"}\n'):
             memory.pipe("/stamps/a.jsonl", content)
-            stamps.append(open_source("s", config.data.sources["s"], Path(), []).stamp)
+            stamps.append(open_source("s", config.data.sources["s"], Path(), config.task).stamp)
     finally:
         memory.rm("/stamps", recursive=True)
     assert stamps[0] != stamps[1]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tutelage.config.models import StudentConfig, TeacherConfig
-from tutelage.config.task import Task
+from tutelage.config.task import SequenceClassification
 from tutelage.errors import ModelError
 from tutelage.models.describe import ModelCard, check_student, check_tokenizer, describe, teacher_label_order
 from tutelage.models.fingerprint import fingerprint
@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
     "id2label": {"0": "negative", "1": "positive"},
 }
 CARD = ModelCard("here", "BertForSequenceClassification", 4, 100, 64, ["negative", "positive"], 100)
-TASK = Task(labels=["negative", "positive"])
+TASK = SequenceClassification(labels=["negative", "positive"])
 
 
 def model(folder: Path, *, weights: str = "model.safetensors", tokenizer: Any = None, **changes: Any) -> Path:
@@ -64,7 +64,7 @@ def test_labels_stand_in_the_order_of_the_logits_also_beyond_ten(tmp_path: Path)
     assert describe(model(tmp_path / "m", id2label=names)).labels == [f"class{n}" for n in range(12)]
 
 
-@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForTokenClassification"])
+@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForQuestionAnswering"])
 def test_a_model_without_a_head_for_the_task_has_no_labels(tmp_path: Path, kind: str) -> None:
     assert describe(model(tmp_path / "m", architectures=[kind])).labels == []
 

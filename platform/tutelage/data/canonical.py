@@ -5,34 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from blake3 import blake3
-
-from tutelage.data.labels import LabelMap, UnknownLabelError
-from tutelage.data.raw import NOT_UTF8, RawRows
+from tutelage.data.checks import BadRowError, Check, text_digest
+from tutelage.data.labels import UnknownLabelError
+from tutelage.data.raw import RawRows
 from tutelage.errors import DataError
 
-NULL_TEXT = "null text"
-EMPTY_TEXT = "empty text"
-NOT_TEXT = "text of a wrong type"
 UNKNOWN_LABEL = "unknown label"
 
 SHOWN_ROWS = 10
 SHOWN_LABELS = 5
 
 
-class BadRowError(ValueError):
-    """Why one row cannot be used; its text is the reason."""
-
-
 @dataclass
 class GoodRows:
-    """Checked rows: digest (16 bytes), text, label index or -1, row number."""
+    """Checked rows: digest (16 bytes), text, label index or -1, row number, and the task's own columns."""
 
     digests: list[bytes] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
+    extra: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -64,22 +58,16 @@ class BadRows:
         return "\n".join(lines)
 
 
-def text_digest(text: str) -> bytes:
-    """blake3 of the UTF-8 text, 16 bytes: the identity of an example everywhere."""
-    return blake3(text.encode()).digest(length=16)
-
-
-def check_rows(batches: Iterator[RawRows], label_of: LabelMap, bad: BadRows) -> Iterator[GoodRows]:
+def check_rows(batches: Iterator[RawRows], check: Check, bad: BadRows) -> Iterator[GoodRows]:
     """Good rows batch by batch; what is not good goes into `bad`."""
     for batch in batches:
         for flaw in batch.flaws:
             bad.add(flaw.reason, batch.file, flaw.row)
         good = GoodRows()
-        labels = batch.labels if batch.labels is not None else [None] * len(batch.rows)
-        for row, raw, raw_label in zip(batch.rows, batch.texts, labels, strict=True):
+        keys = list(batch.values)
+        for row, *values in zip(batch.rows, *batch.values.values(), strict=True):
             try:
-                text = check_text(raw)
-                label = label_of(_as_label(raw_label))
+                found = check(dict(zip(keys, values, strict=True)))
             except UnknownLabelError as unknown:
                 bad.add(UNKNOWN_LABEL, batch.file, row)
                 if len(bad.unknown_labels) < SHOWN_LABELS:
@@ -87,47 +75,13 @@ def check_rows(batches: Iterator[RawRows], label_of: LabelMap, bad: BadRows) -> 
             except BadRowError as reason:
                 bad.add(str(reason), batch.file, row)
             else:
-                good.digests.append(text_digest(text))
-                good.texts.append(text)
-                good.labels.append(label)
+                good.digests.append(text_digest(found.identity))
+                good.texts.append(found.text)
+                good.labels.append(found.label)
                 good.rows.append(row)
+                good.extra.append(found.extra)
         if good.rows:
             yield good
-
-
-def check_text(raw: object) -> str:
-    """The text as it will be used. Raises BadRowError."""
-    if raw is None:
-        raise BadRowError(NULL_TEXT)
-    if isinstance(raw, bytes):
-        text = _decode(raw)
-    elif isinstance(raw, str):
-        text = raw
-        if not raw.isascii():
-            try:
-                raw.encode()
-            except UnicodeEncodeError as problem:  # a lone surrogate, which JSON can spell
-                raise BadRowError(NOT_UTF8) from problem
-    else:
-        raise BadRowError(NOT_TEXT)
-    if not text.strip():
-        raise BadRowError(EMPTY_TEXT)
-    return text
-
-
-def _decode(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise BadRowError(NOT_UTF8) from problem
-
-
-def _as_label(raw: object) -> object:
-    if isinstance(raw, bytes):
-        return _decode(raw)
-    if raw is None or isinstance(raw, str | int | float):
-        return raw
-    raise UnknownLabelError(repr(raw)[:80])
 
 
 def bad_rows_error(source: str, bad: BadRows, labels: list[str]) -> DataError:
@@ -152,9 +106,9 @@ def no_rows_error(source: str, bad: BadRows) -> DataError:
     )
 
 
-def no_label_error(source: str, column: str, rows: int) -> DataError:
+def no_label_error(source: str, key: str, column: str, rows: int) -> DataError:
     """The error for a label column that holds no label."""
     return DataError(
         f"data.sources.{source}: none of {rows} rows has a value in the label column '{column}'",
-        fix=f"set data.sources.{source}.columns.label: null when there are none, or name the right column",
+        fix=f"set data.sources.{source}.columns.{key}: null when there are none, or name the right column",
     )

@@ -27,6 +27,10 @@ BROKEN_JSON = "broken JSON line"
 NOT_UTF8 = "invalid UTF-8"
 FIELDS = "wrong number of fields"
 EMPTY_FILE = "empty file"
+MAY_BE_NULL = ("label", "tags", "answers")
+"""Keys of `columns` that a source without labels sets to null."""
+INVALID = b"\xff"
+"""Stands for a value that holds invalid UTF-8 somewhere inside."""
 
 
 @dataclass
@@ -39,12 +43,11 @@ class Flaw:
 
 @dataclass
 class RawRows:
-    """Up to BATCH_ROWS rows of one file; `labels` is None when the source has no label column."""
+    """Up to BATCH_ROWS rows of one file; `values` holds a list for each key of `columns` that is read."""
 
     file: str
     rows: list[int] = field(default_factory=list)
-    texts: list[Any] = field(default_factory=list)
-    labels: list[Any] | None = None
+    values: dict[str, list[Any]] = field(default_factory=dict)
     flaws: list[Flaw] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -53,27 +56,26 @@ class RawRows:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to read of a file: its shown name and the two columns."""
+    """What to read of a file: its shown name, and for each key of `columns` the column."""
 
     source: str
     file: str
-    text: str
-    label: str | None
+    keys: dict[str, str]
 
     @property
     def columns(self) -> list[str]:
         """The columns to read."""
-        return list(dict.fromkeys([self.text] if self.label is None else [self.text, self.label]))
+        return list(dict.fromkeys(self.keys.values()))
 
     def check(self, existing: list[str]) -> None:
         """Raises DataError when a column is not there."""
-        for key, column in (("text", self.text), ("label", self.label)):
-            if column is None or column in existing:
+        for key, column in self.keys.items():
+            if column in existing:
                 continue
             existing = [name.encode("utf-8", "replace").decode() for name in existing]
             near = difflib.get_close_matches(column, existing, n=1, cutoff=0.5)
             fix = f"set data.sources.{self.source}.columns.{key}: {near[0] if near else '<one of these>'}"
-            if key == "label":
+            if key in MAY_BE_NULL:
                 fix += ", or null when the source has no labels"
             raise DataError(
                 f"data.sources.{self.source}: {self.file} has no column '{column}'; "
@@ -143,9 +145,8 @@ def _numbered(batches: Iterator[pa.RecordBatch], wanted: Wanted) -> Iterator[Raw
     for whole in batches:
         for start in range(0, whole.num_rows, BATCH_ROWS):
             batch = whole.slice(start, BATCH_ROWS)
-            labels = None if wanted.label is None else arrow_values(batch.column(wanted.label))
-            texts = arrow_values(batch.column(wanted.text))
-            yield RawRows(wanted.file, list(range(row, row + batch.num_rows)), texts, labels)
+            values = {key: arrow_values(batch.column(column)) for key, column in wanted.keys.items()}
+            yield RawRows(wanted.file, list(range(row, row + batch.num_rows)), values)
             row += batch.num_rows
     if row == 1:
         yield wanted.empty()
@@ -161,7 +162,17 @@ def arrow_values(column: Any) -> list[Any]:
         column = column.view(pa.large_binary())
     elif pa.types.is_string_view(column.type):
         column = column.view(pa.binary_view())
-    return list(column.to_pylist())
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:  # text inside lists and structs
+        return [_value(item) for item in column]
+
+
+def _value(item: Any) -> Any:
+    try:
+        return item.as_py()
+    except UnicodeDecodeError:
+        return INVALID
 
 
 def read_jsonl(file: IO[bytes], wanted: Wanted) -> Iterator[RawRows]:
@@ -180,7 +191,7 @@ def read_jsonl(file: IO[bytes], wanted: Wanted) -> Iterator[RawRows]:
             any_object = True
             if len(seen) < 1000:
                 seen.update(dict.fromkeys(value))
-            _append(batch, number, value.get(wanted.text), value.get(wanted.label or ""))
+            _append(batch, number, {key: value.get(column) for key, column in wanted.keys.items()})
         if len(batch) >= BATCH_ROWS:
             yield batch
             batch = _fresh(wanted)
@@ -217,8 +228,7 @@ def read_csv(file: IO[bytes], wanted: Wanted, delimiter: str = ",") -> Iterator[
 
 
 def _csv_rows(table: Iterator[list[str]], header: list[str], wanted: Wanted) -> Iterator[RawRows]:
-    text_at = header.index(wanted.text)
-    label_at = None if wanted.label is None else header.index(wanted.label)
+    places = {key: header.index(column) for key, column in wanted.keys.items()}
     batch = _fresh(wanted)
     number = 0
     for cells in table:
@@ -228,8 +238,7 @@ def _csv_rows(table: Iterator[list[str]], header: list[str], wanted: Wanted) -> 
         if len(cells) != len(header):
             batch.flaws.append(Flaw(number, FIELDS))
         else:
-            label = None if label_at is None else _raw_bytes(cells[label_at])
-            _append(batch, number, _raw_bytes(cells[text_at]), label)
+            _append(batch, number, {key: _raw_bytes(cells[place]) for key, place in places.items()})
         if len(batch) >= BATCH_ROWS:
             yield batch
             batch = _fresh(wanted)
@@ -246,11 +255,10 @@ def read_tsv(file: IO[bytes], wanted: Wanted) -> Iterator[RawRows]:
 
 
 def _fresh(wanted: Wanted) -> RawRows:
-    return RawRows(wanted.file, labels=None if wanted.label is None else [])
+    return RawRows(wanted.file, values={key: [] for key in wanted.keys})
 
 
-def _append(batch: RawRows, row: int, text: Any, label: Any) -> None:
+def _append(batch: RawRows, row: int, values: dict[str, Any]) -> None:
     batch.rows.append(row)
-    batch.texts.append(text)
-    if batch.labels is not None:
-        batch.labels.append(label)
+    for key, value in values.items():
+        batch.values[key].append(value)

@@ -17,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from tutelage.config import JobConfig
 from tutelage.config.data import Source
+from tutelage.config.task import Task
 from tutelage.data.canonical import (
     BadRows,
     GoodRows,
@@ -28,6 +30,7 @@ from tutelage.data.canonical import (
     no_label_error,
     no_rows_error,
 )
+from tutelage.data.checks import EXTRA_FIELDS, check_for
 from tutelage.data.folders import whole_folder
 from tutelage.data.labels import UNLABELLED, LabelMap
 from tutelage.data.sources import OpenSource, open_source
@@ -48,15 +51,20 @@ _FIELDS: Any = [
     ("row", pa.int64()),
 ]
 ROWS_SCHEMA = pa.schema(_FIELDS)
-"""digest: blake3 of the text. label: index into task.labels or -1. row: number in its file, from 1."""
+"""digest: blake3 of the text. label: index into task.labels or -1. row: number in its file, from 1.
+
+Other tasks than sequence-classification have the columns of `EXTRA_FIELDS` too. Their digest is of the
+text that decides the split: the words, the context, the prompt.
+"""
+TASK_SECTION_KEY = b"tutelage.task_section"
 
 FORMAT = "rows-1"
 """Raised when the same configuration and files would give another file."""
+_CHECKED = ("digest", "text", "label", "row")
 CHUNK_ROWS = 4096
 """Rows of one record batch in the file."""
 GATHER_BYTES = 64 << 20
 """How much text is put into order in memory at a time."""
-_SCRATCH = pa.schema([ROWS_SCHEMA.field(name) for name in ("digest", "text", "label", "row")])
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,8 @@ def read_rows(job: JobConfig, home: Path, stage: Stage | None = None) -> RowSet:
         DataError: missing files or columns, bad rows (`on_bad_row: fail`), no rows, impossible splits.
         StoreError: a remote place that does not answer.
     """
-    labels = list(job.task.labels)
     sources = job.data.sources
-    opened = [open_source(name, source, home, labels, stage) for name, source in sources.items()]
+    opened = [open_source(name, source, home, job.task, stage) for name, source in sources.items()]
     fingerprint = _fingerprint(job, opened)
     target = home / "rows" / fingerprint
     if not (target / "rows.json").is_file():
@@ -95,9 +102,26 @@ def read_rows(job: JobConfig, home: Path, stage: Stage | None = None) -> RowSet:
 
 def _fingerprint(job: JobConfig, opened: list[OpenSource]) -> str:
     parts = [FORMAT, json.dumps(job.task.labels), job.data.on_bad_row]
+    if job.task.type != "sequence-classification":
+        parts.append(job.task.model_dump_json())
     for source in opened:
         parts += [source.name, job.data.sources[source.name].model_dump_json(), source.stamp]
     return digest_text(*parts)[:32]
+
+
+def rows_schema(task: Task) -> pa.Schema:
+    """The columns of a task's rows. All but sequence-classification carry the task's section with them."""
+    if task.type == "sequence-classification":
+        return ROWS_SCHEMA
+    schema = pa.schema([*_FIELDS, *EXTRA_FIELDS[task.type]])
+    return schema.with_metadata({TASK_SECTION_KEY: task.model_dump_json()})
+
+
+def task_of(schema: pa.Schema) -> Task | None:
+    """The task section that rows were made for; None means sequence-classification."""
+    section = (schema.metadata or {}).get(TASK_SECTION_KEY)
+    adapter: TypeAdapter[Task] = TypeAdapter(Task)
+    return None if section is None else adapter.validate_json(section)
 
 
 def _load(folder: Path) -> RowSet:
@@ -138,14 +162,14 @@ def _write(
     names = pa.array(list(sources), pa.string())
     slice_of = [source.slice or name for name, source in sources.items()]
     slices = list(dict.fromkeys(slice_of))
-    with pa.OSFile(str(rows.path), "wb") as sink, pa.ipc.new_file(sink, ROWS_SCHEMA) as writer:
+    schema = rows_schema(job.task)
+    with pa.OSFile(str(rows.path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for code, (source, result) in enumerate(zip(checked, results, strict=True)):
             table = MappedTable(source.path)
             rows.labelled[source.name] = int((table.numbers("label")[result.order] != UNLABELLED).sum())
             for part, codes in _ordered(table, result):
-                writer.write_batch(
-                    _with_names(part, codes, (code, names), (slices.index(slice_of[code]), pa.array(slices)))
-                )
+                domain = (slices.index(slice_of[code]), pa.array(slices))
+                writer.write_batch(_with_names(schema, part, codes, (code, names), domain))
             source.path.unlink()
     if stage:
         for name, reasons in rows.bad.items():
@@ -168,13 +192,14 @@ def _check_source(
     """
     labels = list(job.task.labels)
     section = job.data.sources[source.name]
-    label_of = LabelMap(source.name, labels, dict(section.labels))
+    check = check_for(job.task, LabelMap(source.name, labels, dict(section.labels)))
+    schema = _scratch_schema(job.task)
     bad = BadRows()
     digests: list[bytes] = []
     labelled = rows = 0
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCRATCH) as writer:
-        for good in check_rows(source.read(), label_of, bad):
-            writer.write_batch(_scratch_batch(good))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for good in check_rows(source.read(), check, bad):
+            writer.write_batch(_scratch_batch(good, schema))
             digests.append(b"".join(good.digests))
             rows += len(good.rows)
             labelled += sum(1 for label in good.labels if label != UNLABELLED)
@@ -184,22 +209,24 @@ def _check_source(
         raise bad_rows_error(source.name, bad, labels)
     if not rows:
         raise no_rows_error(source.name, bad)
-    if section.columns.label is not None and not labelled:
-        raise no_label_error(source.name, section.columns.label, rows)
+    gold = section.columns.gold(job.task.type)
+    if gold is not None and not labelled:
+        raise no_label_error(source.name, gold, getattr(section.columns, gold), rows)
     halves = np.frombuffer(b"".join(digests), dtype=">u8").reshape(-1, 2).astype(np.uint64)
     if stage:
         stage.update(index + 1, len(job.data.sources), source=source.name, rows=rows)
     return _Checked(source.name, path, halves, bad)
 
 
-def _scratch_batch(good: GoodRows) -> pa.RecordBatch:
-    columns: list[Any] = [
-        pa.array(good.digests, pa.binary(16)),
-        pa.array(good.texts, pa.string()),
-        pa.array(good.labels, pa.int32()),
-        pa.array(good.rows, pa.int64()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=_SCRATCH)
+def _scratch_schema(task: Task) -> pa.Schema:
+    return pa.schema([rows_schema(task).field(name) for name in _CHECKED] + EXTRA_FIELDS[task.type])
+
+
+def _scratch_batch(good: GoodRows, schema: pa.Schema) -> pa.RecordBatch:
+    columns: list[Any] = [good.digests, good.texts, good.labels, good.rows]
+    columns += [[row[name] for row in good.extra] for name in schema.names[len(columns) :]]
+    arrays: list[Any] = [pa.array(values, kind.type) for values, kind in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _plan(name: str, source: Source) -> SplitPlan:
@@ -229,16 +256,17 @@ def _repeated(name: tuple[int, Any], rows: int) -> Any:
 
 
 def _with_names(
-    part: pa.Table, codes: NDArray[np.int8], source: tuple[int, Any], domain: tuple[int, Any]
+    schema: pa.Schema,
+    part: pa.Table,
+    codes: NDArray[np.int8],
+    source: tuple[int, Any],
+    domain: tuple[int, Any],
 ) -> pa.RecordBatch:
     splits: Any = pa.array(codes.astype(np.int32))
-    columns = [
-        part.column("digest").combine_chunks(),
-        part.column("text").combine_chunks(),
-        _repeated(source, part.num_rows),
-        _repeated(domain, part.num_rows),
-        pa.DictionaryArray.from_arrays(splits, pa.array(SPLITS, pa.string())),
-        part.column("label").combine_chunks(),
-        part.column("row").combine_chunks(),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
+    made = {
+        "source": _repeated(source, part.num_rows),
+        "slice": _repeated(domain, part.num_rows),
+        "split": pa.DictionaryArray.from_arrays(splits, pa.array(SPLITS, pa.string())),
+    }
+    columns = [made[name] if name in made else part.column(name).combine_chunks() for name in schema.names]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

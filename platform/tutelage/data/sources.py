@@ -14,6 +14,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from tutelage.config.data import CatalogSource, FileSource, HubSource, Source
+from tutelage.config.task import Task
 from tutelage.data import catalog
 from tutelage.data.raw import (
     BATCH_ROWS,
@@ -34,6 +35,8 @@ ENDINGS = {
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
 }  # fmt: skip
+CLASSES = {"label", "tags"}
+"""Keys of `columns` whose values a data set may number."""
 COMPRESSED = (".gz", ".bz2", ".xz")
 READERS: dict[str, Reader] = {
     "parquet": read_parquet, "arrow": read_arrow, "jsonl": read_jsonl, "csv": read_csv, "tsv": read_tsv,
@@ -50,21 +53,20 @@ class OpenSource:
     read: Callable[[], Iterator[RawRows]]
 
 
-def open_source(
-    name: str, source: Source, home: Path, labels: list[str], stage: Stage | None = None
-) -> OpenSource:
+def open_source(name: str, source: Source, home: Path, task: Task, stage: Stage | None = None) -> OpenSource:
     """Find what the source names. Catalog data is fetched when its rows are first read.
 
     Raises:
         DataError: no such file, folder, data set or format.
         StoreError: a remote place or the hub that does not answer.
     """
+    keys = source.columns.read(task.type)
     if isinstance(source, FileSource):
-        opened = _open_files(name, source)
+        opened = _open_files(name, source, keys)
     elif isinstance(source, CatalogSource):
-        opened = _open_catalog(name, source, home, stage)
+        opened = _open_catalog(name, source, home, keys, stage)
     else:
-        opened = _open_hub(name, source, labels)
+        opened = _open_hub(name, source, keys, task.labels)
     if source.limit is None:
         return opened
     limit = source.limit
@@ -77,9 +79,9 @@ def _at_most(batches: Iterator[RawRows], limit: int) -> Iterator[RawRows]:
         if len(batch) >= limit:
             last = sorted(batch.rows + [flaw.row for flaw in batch.flaws])[:limit][-1]
             keep = sum(1 for row in batch.rows if row <= last)
-            labels = None if batch.labels is None else batch.labels[:keep]
+            values = {key: column[:keep] for key, column in batch.values.items()}
             flaws = [flaw for flaw in batch.flaws if flaw.row <= last]
-            yield RawRows(batch.file, batch.rows[:keep], batch.texts[:keep], labels, flaws)
+            yield RawRows(batch.file, batch.rows[:keep], values, flaws)
             return
         limit -= len(batch)
         yield batch
@@ -93,13 +95,12 @@ class _File:
     stamp: str
 
 
-def _open_files(name: str, source: FileSource) -> OpenSource:
+def _open_files(name: str, source: FileSource, keys: dict[str, str]) -> OpenSource:
     fs, files = _list_files(name, source)
-    columns = source.columns
 
     def read() -> Iterator[RawRows]:
         for file in files:
-            wanted = Wanted(name, file.shown, columns.text, columns.label)
+            wanted = Wanted(name, file.shown, keys)
             try:
                 with fs.open(file.path, "rb", compression="infer") as handle:
                     yield from READERS[file.format](handle, wanted)
@@ -178,19 +179,21 @@ def _stamp(fs: Any, path: str) -> str:
     return f"{path}\n{info.get('size')}\n{changed}"
 
 
-def _open_catalog(name: str, source: CatalogSource, home: Path, stage: Stage | None) -> OpenSource:
+def _open_catalog(
+    name: str, source: CatalogSource, home: Path, keys: dict[str, str], stage: Stage | None
+) -> OpenSource:
     entry, _ = catalog.find_dataset(source.dataset)
 
     def read() -> Iterator[RawRows]:
         path = catalog.fetch_dataset(source.dataset, home, stage)
-        wanted = Wanted(name, source.dataset, source.columns.text, source.columns.label)
+        wanted = Wanted(name, source.dataset, keys)
         with fsspec.filesystem("file").open(str(path), "rb") as handle:
             yield from read_parquet(handle, wanted)
 
     return OpenSource(name, digest_text(source.dataset, entry.sha256, entry.conversion), read)
 
 
-def _open_hub(name: str, source: HubSource, labels: list[str]) -> OpenSource:
+def _open_hub(name: str, source: HubSource, keys: dict[str, str], labels: list[str]) -> OpenSource:
     key = f"data.sources.{name}"
     try:
         import datasets
@@ -216,34 +219,40 @@ def _open_hub(name: str, source: HubSource, labels: list[str]) -> OpenSource:
             fix="check the network, or save the data set as parquet and use `path:`",
         ) from problem
     stamp = digest_text(source.dataset, str(source.config), source.part, str(data._fingerprint))
-    return OpenSource(
-        name, stamp, lambda: _hub_rows(data, source, Wanted(name, source.dataset, *_columns(source)), labels)
-    )
-
-
-def _columns(source: Source) -> tuple[str, str | None]:
-    return source.columns.text, source.columns.label
+    wanted = Wanted(name, source.dataset, keys)
+    return OpenSource(name, stamp, lambda: _hub_rows(data, source, wanted, labels))
 
 
 def _hub_rows(data: Any, source: HubSource, wanted: Wanted, labels: list[str]) -> Iterator[RawRows]:
     """Rows of a `datasets.Dataset`; classes by their name where the data set names them."""
     wanted.check(list(data.column_names))
-    names = _class_names(data, source, labels)
+    names = {key: _class_names(data, source, wanted.keys[key], labels) for key in CLASSES & set(wanted.keys)}
     data = data.select_columns(wanted.columns)
     for start in range(0, len(data), BATCH_ROWS):
         part = data[start : start + BATCH_ROWS]
-        found = None if wanted.label is None else list(part[wanted.label])
-        if names and found is not None:
-            found = [names[v] if isinstance(v, int) and 0 <= v < len(names) else v for v in found]
-            found = [None if v == -1 else v for v in found]
-        texts = list(part[wanted.text])
-        yield RawRows(wanted.file, list(range(start + 1, start + 1 + len(texts))), texts, found)
+        values = {key: list(part[column]) for key, column in wanted.keys.items()}
+        for key, known in names.items():
+            if known:
+                values[key] = [_named(value, known) for value in values[key]]
+        rows = list(range(start + 1, start + 1 + len(next(iter(values.values())))))
+        yield RawRows(wanted.file, rows, values)
     if not len(data):
         yield wanted.empty()
 
 
-def _class_names(data: Any, source: HubSource, labels: list[str]) -> list[str]:
+def _named(value: Any, names: list[str]) -> Any:
+    """A class number, or a list of them, by name; -1 is how the hub writes "unlabelled"."""
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return None if value == -1 else value
+
+
+def _class_names(data: Any, source: HubSource, column: str, labels: list[str]) -> list[str]:
     """The data set's class names, unless the source's `labels` map the numbers themselves."""
-    names = list(getattr(data.features.get(source.columns.label), "names", None) or [])
+    feature = data.features.get(column)
+    feature = getattr(feature, "feature", feature)  # of a list
+    names = list(getattr(feature, "names", None) or [])
     by_number = bool(source.labels) and not set(names) & set(source.labels)
     return [] if by_number and not set(names) & set(labels) else names

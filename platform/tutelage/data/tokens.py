@@ -10,9 +10,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
-from tutelage.data.examples import MAX_TOKENS_KEY, Batch, Examples, Selection
+from tutelage.config.task import Task
+from tutelage.data.align import check_fast
+from tutelage.data.encode import TOKEN_FIELDS, Encoder, encoder
+from tutelage.data.examples import (
+    MAX_TOKENS_KEY,
+    TASK_KEY,
+    VOCABULARY_KEY,
+    Batch,
+    Examples,
+    Selection,
+)
 from tutelage.data.folders import whole_folder
-from tutelage.data.rows import ROWS_SCHEMA, RowSet
+from tutelage.data.rows import ROWS_SCHEMA, RowSet, task_of
 from tutelage.data.table import MappedTable
 from tutelage.errors import DataError, ModelError
 from tutelage.files import digest_file, digest_folder, digest_text
@@ -21,6 +31,9 @@ from tutelage.progress import Stage
 FORMAT = "tokens-1"
 """Raised when the same rows and tokenizer would give another file."""
 
+TASK_FORMAT = "task-tokens-1"
+"""The same, for all tasks but sequence-classification."""
+READ_COLUMNS = ("text", "label", "pair", "spans", "span_labels", "prompt_end")
 Encode = Callable[[list[str]], list[list[int]]]
 
 
@@ -41,19 +54,76 @@ def tokenise(
         ModelError: no usable tokenizer.
         DataError: a text that the tokenizer turns into nothing.
     """
+    table = MappedTable(rows.path)
+    task = task_of(table.schema)
+    if task is not None:
+        return _tokenise_for(task, rows, table, tokenizer_folder, max_tokens, home, stage)
     encode, identity = _tokenizer(tokenizer_folder, max_tokens)
     target = home / "tokens" / digest_text(FORMAT, rows.fingerprint, identity, str(max_tokens))[:32]
     if not (target / "tokens.arrow").is_file():
         with whole_folder(target) as folder:
-            _write(MappedTable(rows.path), encode, max_tokens, folder / "tokens.arrow", stage)
+            _write(table, encode, max_tokens, folder / "tokens.arrow", stage)
     return target / "tokens.arrow"
+
+
+def _tokenise_for(
+    task: Task, rows: RowSet, table: MappedTable, tokenizer_folder: str, max_tokens: int, home: Path,
+    stage: Stage | None,
+) -> Path:  # fmt: skip
+    """The file of any other task; its tokenizer is asked where its tokens stand."""
+    tokenizer, identity = _auto_tokenizer(tokenizer_folder)
+    check_fast(tokenizer, tokenizer_folder)
+    digest = digest_text(TASK_FORMAT, rows.fingerprint, identity, str(max_tokens))
+    target = home / "tokens" / digest[:32]
+    if not (target / "tokens.arrow").is_file():
+        read = encoder(task, tokenizer, max_tokens, tokenizer_folder)
+        about = {MAX_TOKENS_KEY: str(max_tokens), TASK_KEY: task.type}
+        about[VOCABULARY_KEY] = str(1 + max(tokenizer.get_vocab().values()))
+        typed = task.type == "question-answering" and "token_type_ids" in tokenizer.model_input_names
+        schema = _task_schema(table.schema, task, typed).with_metadata(about)
+        with whole_folder(target) as folder:
+            _write_for(table, read, schema, folder / "tokens.arrow", stage)
+    return target / "tokens.arrow"
+
+
+def _task_schema(rows: pa.Schema, task: Task, typed: bool) -> pa.Schema:
+    extra: list[Any] = [*rows, pa.field("input_ids", pa.list_(pa.int32())), *TOKEN_FIELDS[task.type]]
+    return pa.schema([*extra, ("token_types", pa.list_(pa.int32()))] if typed else extra)
+
+
+def _write_for(table: MappedTable, read: Encoder, schema: pa.Schema, path: Path, stage: Stage | None) -> None:
+    done = tokens = reached = 0
+    needed = [name for name in READ_COLUMNS if name in table.schema.names]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for batch in table.batches:
+            found = read({name: batch.column(name).to_pylist() for name in needed})
+            made = {"input_ids": [row.ids for row in found]}
+            made |= {name: [row.columns[name] for row in found] for name in found[0].columns}
+            columns = [
+                pa.array(made[field.name], field.type) if field.name in made else batch.column(field.name)
+                for field in schema
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            done += batch.num_rows
+            tokens += sum(len(row.ids) for row in found)
+            reached += sum(row.columns["positions"] > 0 for row in found)
+            if stage:
+                stage.update(done, len(table), tokens=tokens)
+    if not reached:
+        raise DataError(
+            "data: no row has a position to predict within data.max_tokens",
+            fix="raise data.max_tokens, or check the columns: completions that are cut off teach nothing",
+        )
+    if stage and reached < done:
+        stage.note(f"{done - reached} rows have no position within data.max_tokens and are not used")
 
 
 def _tokenizer(folder: str, max_tokens: int) -> tuple[Encode, str]:
     """How to encode, and a digest of what decides the result."""
     file = Path(folder) / "tokenizer.json"
     if not file.is_file():
-        return _auto_tokenizer(folder, max_tokens)
+        tokenizer, identity = _auto_tokenizer(folder)
+        return _auto_encode(tokenizer, max_tokens), identity
     from tokenizers import Tokenizer
 
     try:
@@ -71,7 +141,8 @@ def _tokenizer(folder: str, max_tokens: int) -> tuple[Encode, str]:
     return encode, f"tokenizer.json {digest_file(file)}"
 
 
-def _auto_tokenizer(name: str, max_tokens: int) -> tuple[Encode, str]:
+def _auto_tokenizer(name: str) -> tuple[Any, str]:
+    """The tokenizer as transformers makes it, and a digest of what decides its result."""
     from transformers import AutoTokenizer
 
     try:
@@ -90,12 +161,15 @@ def _auto_tokenizer(name: str, max_tokens: int) -> tuple[Encode, str]:
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
         identity = digest_folder(Path(scratch))
+    return tokenizer, f"transformers {identity}"
 
+
+def _auto_encode(tokenizer: Any, max_tokens: int) -> Encode:
     def encode(texts: list[str]) -> list[list[int]]:
         found = tokenizer(texts, truncation=True, max_length=max_tokens, padding=False)
         return [list(ids) for ids in found["input_ids"]]
 
-    return encode, f"transformers {identity}"
+    return encode
 
 
 def _write(table: MappedTable, encode: Encode, max_tokens: int, path: Path, stage: Stage | None) -> None:

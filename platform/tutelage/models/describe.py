@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.config.models import StudentConfig, TeacherConfig
-from tutelage.config.task import Task
+from tutelage.config.task import Task, TaskName
 from tutelage.errors import ModelError
 
+_HEADS: dict[str, TaskName] = {
+    "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+}
+_CLASSIFIERS = ("sequence-classification", "token-classification")
+_LAYERS = ("num_hidden_layers", "n_layers", "n_layer")
 _PLACEHOLDER = re.compile(r"^LABEL_\d+$")
 
 
@@ -25,8 +34,18 @@ class ModelCard:
     vocabulary: int
     positions: int | None
     labels: list[str]
-    """Classes in the order of the logits; empty when the folder has no trained head."""
+    """Classes in the order of the logits; empty when the folder has no trained classifier."""
     tokenizer_vocabulary: int | None
+
+    @property
+    def head(self) -> TaskName | None:
+        """The task that the model was trained for; None for a bare encoder."""
+        return head_of(self.architecture)
+
+
+def head_of(architecture: str) -> TaskName | None:
+    """The task that a class of transformers is made for."""
+    return next((task for ending, task in _HEADS.items() if architecture.endswith(ending)), None)
 
 
 def describe(folder: str | Path) -> ModelCard:
@@ -45,27 +64,29 @@ def describe(folder: str | Path) -> ModelCard:
     return ModelCard(
         folder=str(folder),
         architecture=architecture,
-        layers=int(config.get("num_hidden_layers") or config.get("n_layers") or 0),
+        layers=int(next((config[key] for key in _LAYERS if config.get(key)), 0)),
         vocabulary=int(config.get("vocab_size") or 0),
-        positions=config.get("max_position_embeddings"),
-        labels=labels if architecture.endswith("ForSequenceClassification") else [],
+        positions=config.get("max_position_embeddings") or config.get("n_positions"),
+        labels=labels if head_of(architecture) in _CLASSIFIERS else [],
         tokenizer_vocabulary=_tokenizer_vocabulary(folder),
     )
 
 
 def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> list[int]:
-    """For each task label, the teacher's logit that means it.
+    """For each task label, the teacher's logit that means it; empty for a task without labels.
 
-    Raises ModelError when the teacher does not say what its classes mean: logits taken in the wrong
-    order train the student on the opposite of what the teacher says.
+    Raises ModelError when the teacher's head is another task's, and when the teacher does not say what its
+    classes mean: logits taken in the wrong order train the student on the opposite of what the teacher says.
     """
     labels = teacher.labels or card.labels
     key = f"teachers.{teacher.name}"
-    if not card.labels:
+    if card.head != task.type:
         raise ModelError(
             f"{key}.model {card.folder} is a {card.architecture} without a trained head for this task",
             fix=f"add {key}.finetune, or name a fine-tuned model",
         )
+    if not task.labels:
+        return []
     if teacher.labels is None and all(_PLACEHOLDER.match(label) for label in labels):
         raise ModelError(
             f"{key}.model {card.folder} calls its classes {labels}; which is which of {task.labels}?",

@@ -35,6 +35,14 @@ def keep_layers(model: Any, keep: list[int]) -> None:
         raise ModelError(f"student.layers {keep}: the model has {len(layers)}", fix="name layers it has")
     setattr(parent, name, nn.ModuleList([layers[index] for index in keep]))
     model.config.num_hidden_layers = len(keep)
+    kinds = getattr(model.config, "layer_types", None)
+    if kinds:
+        model.config.layer_types = [kinds[index] for index in keep]
+    # A decoder's layers find their part of the cache by this number when they generate.
+    for number, layer in enumerate(getattr(parent, name)):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = number
 
 
 def freeze(model: Any, *, embeddings: bool, layers: int) -> None:

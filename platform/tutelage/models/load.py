@@ -1,4 +1,4 @@
-"""Loading classifiers and tokenizers: safetensors only, no code from outside, nothing printed."""
+"""Loading models and tokenizers: safetensors only, no code from outside, nothing printed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,50 @@ from typing import Any
 from torch import nn
 
 from tutelage.config.models import FullFinetune, LoraFinetune, Method, PartialFinetune
+from tutelage.config.task import TaskName
 from tutelage.errors import ModelError
+from tutelage.models.describe import head_of
 from tutelage.models.layers import freeze, keep_layers
+from tutelage.models.vocabulary import vocabulary_head
+
+__all__ = [
+    "load_classifier",
+    "load_model",
+    "load_tokenizer",
+    "merged",
+    "prepare_for_training",
+    "vocabulary_head",
+]
+
+
+AUTO_CLASSES: dict[TaskName, str] = {
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "causal-lm": "AutoModelForCausalLM",
+}
 
 
 def load_classifier(
     folder: str | Path, labels: list[str] | None = None, *, dropout: float | None = None
 ) -> Any:
-    """A sequence classifier in fp32, eval mode.
+    """A sequence classifier in fp32, eval mode; see `load_model`."""
+    return load_model(folder, "sequence-classification", labels, dropout=dropout)
+
+
+def load_model(
+    folder: str | Path, task: TaskName, labels: list[str] | None = None, *, dropout: float | None = None
+) -> Any:
+    """A model of the task in fp32, eval mode.
 
     With `labels` the head is given these classes, and made anew where the folder has none. Weights
     come from safetensors only; a folder that needs its own Python code is refused by transformers.
     """
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
+    auto: Any = getattr(transformers, AUTO_CLASSES[task])
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if labels is not None:
@@ -32,13 +61,12 @@ def load_classifier(
             config.label2id = {label: index for index, label in enumerate(labels)}
         if dropout is not None:
             _set_dropout(config, dropout)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model = auto.from_pretrained(
             folder, config=config, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{folder}: cannot be loaded as a classifier ({error})", fix="check the folder"
-        ) from error
+        what = "a classifier" if task == "sequence-classification" else f"a model for {task}"
+        raise ModelError(f"{folder}: cannot be loaded as {what} ({error})", fix="check the folder") from error
     return model.eval()
 
 
@@ -85,8 +113,14 @@ def merged(model: Any) -> Any:
 def _with_adapters(model: Any, method: LoraFinetune) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
+    names = {
+        "sequence-classification": TaskType.SEQ_CLS,
+        "token-classification": TaskType.TOKEN_CLS,
+        "question-answering": TaskType.QUESTION_ANS,
+        "causal-lm": TaskType.CAUSAL_LM,
+    }
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        task_type=names[head_of(type(model).__name__) or "sequence-classification"],
         r=method.rank,
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,

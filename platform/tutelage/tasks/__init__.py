@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from tutelage.config.task import Task
+from tutelage.config.task import (
+    CausalLM,
+    QuestionAnswering,
+    SequenceClassification,
+    Task,
+    TokenClassification,
+)
 from tutelage.tasks.base import StudentRows, TaskKind, TeacherRows
+from tutelage.tasks.causal_lm import CausalLMKind
+from tutelage.tasks.question_answering import QuestionAnsweringKind
 from tutelage.tasks.sequence_classification import SequenceClassificationKind
+from tutelage.tasks.token_classification import TokenClassificationKind
 
 __all__ = ["StudentRows", "TaskKind", "TeacherRows", "build_task"]
 
 
 def build_task(section: Task) -> TaskKind:
     """The kind that a task section names."""
-    return SequenceClassificationKind(section.labels)
+    match section:
+        case TokenClassification():
+            return TokenClassificationKind(section.labels)
+        case QuestionAnswering():
+            return QuestionAnsweringKind()
+        case CausalLM():
+            return CausalLMKind()
+        case SequenceClassification():
+            return SequenceClassificationKind(section.labels)

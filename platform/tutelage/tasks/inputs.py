@@ -1,0 +1,82 @@
+"""From tokens to what a model is called with, and from its outputs to the rows that count.
+
+Shapes: B batch, T tokens, P positions of the whole batch, S spans of the whole batch, V classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ints = NDArray[np.int32]
+
+ABSENT = -1e4
+"""Logit of what cannot be chosen: finite, so that 0 times it is 0; its probability is 0 up to T = 50."""
+PAD_MULTIPLE = 8
+
+
+def padded(
+    model: Any,
+    tokenizer: Any,
+    ids: Sequence[Ints],
+    max_tokens: int,
+    types: Sequence[Ints | None] | None = None,
+) -> dict[str, Tensor]:
+    """Tokens padded on the right, on the model's device: int64 [B, T] each.
+
+    T is a multiple of 8, but never beyond `max_tokens`, since a model may have no position after it.
+    Token types are left out where the model does not take them.
+    """
+    longest = max((len(row) for row in ids), default=1)
+    width = max(longest, min(-(-longest // PAD_MULTIPLE) * PAD_MULTIPLE, max_tokens))
+    pad = tokenizer.pad_token_id
+    ids_BT = np.full((len(ids), width), 0 if pad is None else pad, np.int64)
+    mask_BT = np.zeros_like(ids_BT)
+    types_BT = np.zeros_like(ids_BT)
+    for n, row in enumerate(ids):
+        ids_BT[n, : len(row)] = row
+        mask_BT[n, : len(row)] = 1
+        own = None if types is None else types[n]
+        if own is not None:
+            types_BT[n, : len(row)] = own
+    arrays = {"input_ids": ids_BT, "attention_mask": mask_BT}
+    if types is not None and types and types[0] is not None and accepts(model, "token_type_ids"):
+        arrays["token_type_ids"] = types_BT
+    return {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
+
+
+def accepts(model: Any, argument: str) -> bool:
+    """Whether the model's forward has an argument of this name."""
+    return argument in inspect.signature(model.forward).parameters
+
+
+def examples_of(counts_B: Ints, device: torch.device) -> Tensor:
+    """int64 [P]: the example that each position belongs to."""
+    return torch.from_numpy(np.repeat(np.arange(len(counts_B)), counts_B)).to(device)
+
+
+def flat(lists: Sequence[Ints], device: torch.device) -> Tensor:
+    """int64: the numbers of all examples, one after another."""
+    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *lists]).astype(np.int64)).to(device)
+
+
+def range_logsumexp(logits_BT: Tensor, example_S: Tensor, first_S: Tensor, last_S: Tensor) -> Tensor:
+    """fp32 [S]: log of the summed exponentials from the first to the last token; ABSENT where first is -1."""
+    if not len(first_S):
+        return logits_BT.new_zeros(0, dtype=torch.float32)
+    longest = int((last_S - first_S).max()) + 1
+    steps_L = torch.arange(longest, device=logits_BT.device)
+    places_SL = first_S[:, None] + steps_L[None, :]
+    inside_SL = (places_SL <= last_S[:, None]) & (first_S[:, None] >= 0)
+    safe_SL = torch.where(inside_SL, places_SL, 0)
+    values_SL = logits_BT.float()[example_S[:, None], safe_SL]
+    # A row without a token must not be -inf, whose gradient is NaN.
+    values_SL = torch.where(inside_SL, values_SL, torch.full_like(values_SL, ABSENT))
+    total_S: Tensor = torch.logsumexp(values_SL, dim=1)
+    return torch.where(first_S >= 0, total_S, torch.full_like(total_S, ABSENT))
