@@ -29,6 +29,16 @@ ROUNDING = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 2e-2}
 """By how much the masses of a row may sum to more than 1 after rounding."""
 
 
+def pack_topk(spec: PayloadSpec, ids_Rk: Tensor, log_p_Rk: Tensor, lengths_N: Counts) -> Packet:
+    """Ids and log-probabilities [R, k] as they travel, wherever they come from."""
+    columns = {
+        "ids": Column(pack_ids(ids_Rk, spec.width), lengths_N),
+        # Below -60000 a probability is 0 in any type, and fp16 ends at -65504.
+        "log_p": Column(pack_floats(log_p_Rk.clamp(min=-60000), spec.dtype), lengths_N),
+    }
+    return Packet(lengths_N, columns)
+
+
 class TopKCodec:
     """Ids, and log softmax(z / T) at them. fp16 suits these: it is finest near 0, where the mass is."""
 
@@ -37,12 +47,7 @@ class TopKCodec:
         scaled_RV = values_RV.float() / spec.temperature
         top_Rk, ids_Rk = scaled_RV.topk(spec.entries, dim=-1)
         log_p_Rk = top_Rk - scaled_RV.logsumexp(-1, keepdim=True)
-        columns = {
-            "ids": Column(pack_ids(ids_Rk, spec.width), lengths_N),
-            # Below -60000 a probability is 0 in any type, and fp16 ends at -65504.
-            "log_p": Column(pack_floats(log_p_Rk.clamp(min=-60000), spec.dtype), lengths_N),
-        }
-        return Packet(lengths_N, columns)
+        return pack_topk(spec, ids_Rk, log_p_Rk, lengths_N)
 
     def layout(self, spec: PayloadSpec, lengths_N: Counts, request: Request) -> dict[str, ColumnLayout]:
         """k ids and k numbers for each position."""

@@ -1,0 +1,1 @@
+"""Teachers that are HTTP servers: OpenAI-compatible completions, and the Open Inference Protocol."""
