@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tutelage.config.base import Positive, Section, Slug
 from tutelage.config.data import Pick
+from tutelage.config.payload import AutoPayload, Payload
 from tutelage.config.train import TrainConfig
 
 
@@ -67,6 +68,8 @@ class TeacherConfig(Section):
     """The model's classes in its own order; read from its config.json when null."""
     finetune: FinetuneConfig | None = None
     """Train this teacher first; null when the model already does the task."""
+    payload: Payload = AutoPayload()
+    """How its signals travel."""
     max_tokens: Positive | None = None
     """data.max_tokens when null."""
     replicas: Positive = 1
