@@ -32,6 +32,22 @@ def words_of(text: str) -> NDArray[np.int32]:
     return words
 
 
+def split_words(text: str) -> list[str]:
+    """The text split at white space, and further where a script is written without it."""
+    found: list[str] = []
+    for piece in text.split():
+        if _single().search(piece):
+            found += [piece[begin:end] for begin, end in words_of(piece)]
+        else:
+            found.append(piece)
+    return found
+
+
+@cache
+def _single() -> re.Pattern[str]:
+    return re.compile(f"[{_ONE_BY_ONE}]")
+
+
 @cache
 def _pattern() -> re.Pattern[str]:
     marks = _ranges([n for n in range(sys.maxunicode + 1) if unicodedata.category(chr(n)).startswith("M")])

@@ -15,7 +15,7 @@ from tutelage.tasks.question_answering import QuestionAnsweringKind
 from tutelage.tasks.sequence_classification import SequenceClassificationKind
 from tutelage.tasks.token_classification import TokenClassificationKind
 
-__all__ = ["StudentRows", "TaskKind", "TeacherRows", "build_task"]
+__all__ = ["StudentRows", "TaskKind", "TeacherRows", "build_task", "signal_width"]
 
 
 def build_task(section: Task) -> TaskKind:
@@ -29,3 +29,14 @@ def build_task(section: Task) -> TaskKind:
             return CausalLMKind()
         case SequenceClassification():
             return SequenceClassificationKind(section.labels)
+
+
+def signal_width(section: Task, vocabulary: int) -> int:
+    """Values in a row of a teacher's logits; `vocabulary` is `Examples.vocabulary`, which causal-lm needs."""
+    match section:
+        case QuestionAnswering():
+            return 2
+        case CausalLM():
+            return vocabulary
+        case _:
+            return len(section.labels)

@@ -1,9 +1,4 @@
-"""Tiny models and data for tests of jobs: a word decides the label, and a model loads in milliseconds.
-
-Nothing here is fetched; every file is a function of the arguments. The in-memory twins stand beside what
-they replace: `MemoryStore` in `tutelage.signals.store`, `ScriptedTeacher` in `actors.teacher`, `Silent` in
-`tutelage.progress`. Importing this module loads neither torch nor transformers.
-"""
+"""Texts with a class: a word decides the label. And classifiers that learn them in seconds."""
 
 from __future__ import annotations
 
@@ -95,10 +90,10 @@ def tiny_classifier(
     from transformers import AutoModelForSequenceClassification
 
     words = list(tiny_words(labels) if vocabulary is None else vocabulary)
-    tokenizer = _tokenizer(words)
+    tokenizer = word_tokenizer(words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = _config(architecture, len(words) + len(SPECIAL), labels, hidden, layers)
+        config = encoder_config(architecture, len(words) + len(SPECIAL), labels, hidden, layers)
         auto: Any = AutoModelForSequenceClassification
         auto.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -113,30 +108,46 @@ def _fillers(domain: str) -> list[str]:
     return [f"{domain}_word_{n}" for n in range(_FILLERS)]
 
 
-def _tokenizer(words: list[str]) -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+def word_tokenizer(words: list[str], *, decoder: bool = False) -> Any:
+    """A fast tokenizer that gives each word its number; 0 to 3 are the special ones."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    numbers = {word: n for n, word in enumerate([*SPECIAL, *words])}
+    tokenizer: Any = Tokenizer(models.WordLevel(numbers, unk_token=SPECIAL[1]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return wrapped(tokenizer, decoder=decoder)
+
+
+def wrapped(tokenizer: Any, *, decoder: bool = False) -> Any:
+    """The tokenizer as transformers takes it, with special tokens around a text.
+
+    A decoder's begins a text and ends none: its end token is what a model predicts.
+    """
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
     pad, unknown, begin, end = SPECIAL
-    numbers = {word: n for n, word in enumerate([*SPECIAL, *words])}
-    tokenizer: Any = Tokenizer(models.WordLevel(numbers, unk_token=unknown))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{begin} $A {end}", special_tokens=[(word, numbers[word]) for word in (begin, end)]
+        single=f"{begin} $A" if decoder else f"{begin} $A {end}",
+        pair=f"{begin} $A {end} $B:1 {end}:1",
+        special_tokens=[(sign, tokenizer.token_to_id(sign)) for sign in (begin, end)],
     )
-    wrapper: Any = PreTrainedTokenizerFast
-    return wrapper(
+    kind: Any = PreTrainedTokenizerFast
+    roles = {"bos_token": begin, "eos_token": end} if decoder else {"cls_token": begin, "sep_token": end}
+    return kind(
         tokenizer_object=tokenizer,
         pad_token=pad,
         unk_token=unknown,
-        cls_token=begin,
-        sep_token=end,
         model_max_length=POSITIONS,
         model_input_names=["input_ids", "attention_mask"],
+        **roles,
     )
 
 
-def _config(architecture: str, vocabulary: int, labels: Sequence[str], hidden: int, layers: int) -> Any:
+def encoder_config(
+    architecture: str, vocabulary: int, labels: Sequence[str], hidden: int, layers: int
+) -> Any:
+    """The config of a tiny encoder."""
     from transformers import AlbertConfig, BertConfig, DistilBertConfig
 
     common: dict[str, Any] = {
