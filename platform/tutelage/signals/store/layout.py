@@ -99,7 +99,9 @@ class Layout:
     def _sizes(self) -> struct.Struct:
         return struct.Struct(f"<i{len(self.fields)}Q")
 
-    def checksum(self, scope: bytes, digest: bytes, length: int, blobs: Sequence[memoryview]) -> bytes:
+    def checksum(
+        self, scope: bytes, digest: bytes, length: int, blobs: Sequence[bytes | memoryview]
+    ) -> bytes:
         """8 bytes over all that one row says: whose it is, its layout, its example, its values."""
         sizes = self._sizes.pack(length, *map(len, blobs))
         return blake3(b"".join((scope, self.seal, digest, sizes, *blobs))).digest(8)

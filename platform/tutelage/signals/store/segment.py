@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tutelage.files import atomic_write
 from tutelage.signals.store.index import Keys
@@ -33,6 +32,7 @@ LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.arrow\..+")
 
 _META = b"tutelage"
 _FIXED = ("digest", "length", "check")
+_KINDS = (pa.binary(DIGEST_BYTES), pa.int32(), pa.binary(8))
 
 
 class DamagedError(Exception):
@@ -132,14 +132,15 @@ class Segment:
         if self.about.identity != identity:
             raise DamagedError(f"signals of {self.about.identity}, not of {identity}")
         fields = self.about.layout.fields
-        kinds = [pa.binary(DIGEST_BYTES), pa.int32(), pa.binary(8), *[pa.large_binary()] * len(fields)]
+        kinds = [*_KINDS, *[pa.large_binary()] * len(fields)]
         if schema.types != kinds or schema.names[:3] != list(_FIXED):
             raise DamagedError(f"columns {', '.join(map(str, schema))}")
         self._count = int(batch.num_rows)
         views = [_view(array, kind, self._count) for array, kind in zip(batch.columns, kinds, strict=True)]
         self._digests, lengths, self._checks = views[0][0], views[1][0], views[2][0]
-        self._lengths_N: NDArray[np.int32] = np.frombuffer(lengths, "<i4", self._count)
-        self._blobs = [(np.frombuffer(starts, "<i8", self._count + 1), data) for starts, data in views[3:]]
+        # Memory views, since single numbers of numpy arrays take longer to read.
+        self._lengths = lengths[: 4 * self._count].cast("i")
+        self._blobs = [(starts[: 8 * self._count + 8].cast("q"), data) for starts, data in views[3:]]
         self._scope = identity.scope
 
     def __len__(self) -> int:
@@ -155,14 +156,10 @@ class Segment:
 
     def row(self, row: int) -> Row:
         """One row, its values in the mapped file. Raises DamagedError when its checksum is another."""
-        blobs = []
-        for starts_N, data in self._blobs:
-            blobs.append(data[int(starts_N[row]) : int(starts_N[row + 1])])  # a slice never leaves the file
-        length, layout = int(self._lengths_N[row]), self.about.layout
-        if (
-            layout.checksum(self._scope, self.digest(row), length, blobs)
-            != self._checks[row * 8 : row * 8 + 8]
-        ):
+        # A wrong start or end is cut to the buffer by the slice, and then the checksum differs.
+        blobs = [data[starts[row] : starts[row + 1]] for starts, data in self._blobs]
+        length, layout, digest = self._lengths[row], self.about.layout, self.digest(row)
+        if layout.checksum(self._scope, digest, length, blobs) != self._checks[row * 8 : row * 8 + 8]:
             raise DamagedError(f"row {row} has another checksum")
         return Row(length, [field.view(blob) for field, blob in zip(layout.fields, blobs, strict=True)])
 
@@ -177,20 +174,19 @@ class Segment:
 
 def write_segment(path: Path, about: About, digests: Sequence[bytes], rows: Sequence[Row]) -> None:
     """Write a file that appears under its name only when it is whole and on the disk."""
-    layout = about.layout
-    arrays: list[Any] = [pa.array(digests, pa.binary(DIGEST_BYTES))]
-    arrays += [pa.array([row.length for row in rows], pa.int32())]
-    bytes_NF = [[_bytes(values) for values in row.values] for row in rows]
+    layout, scope = about.layout, about.identity.scope
+    bytes_NF = [[values.tobytes() for values in row.values] for row in rows]
     checks = [
-        layout.checksum(about.identity.scope, digest, row.length, blobs)
+        layout.checksum(scope, digest, row.length, blobs)
         for digest, row, blobs in zip(digests, rows, bytes_NF, strict=True)
     ]
-    arrays += [pa.array(checks, pa.binary(8))]
+    lengths = np.array([row.length for row in rows], "<i4").tobytes()
+    fixed = (b"".join(digests), lengths, b"".join(checks))
+    arrays = [_array(kind, len(rows), data) for kind, data in zip(_KINDS, fixed, strict=True)]
     for position in range(len(layout.fields)):
         blobs = [blobs[position] for blobs in bytes_NF]
-        starts = np.concatenate([[0], np.cumsum([len(blob) for blob in blobs])]).astype(np.int64)
-        buffers = [None, pa.py_buffer(starts.tobytes()), pa.py_buffer(b"".join(blobs))]
-        arrays.append(pa.Array.from_buffers(pa.large_binary(), len(rows), buffers))
+        starts = np.concatenate([[0], np.cumsum([len(blob) for blob in blobs])]).astype("<i8")
+        arrays.append(_array(pa.large_binary(), len(rows), starts.tobytes(), b"".join(blobs)))
     names = [*_FIXED, *(f"values:{field.name}" for field in layout.fields)]
     fields = [pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)]
     schema = pa.schema(fields, metadata={_META: about.to_bytes()})
@@ -212,9 +208,9 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _bytes(values: NDArray[Any]) -> memoryview:
-    flat: Any = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
-    return memoryview(flat)
+def _array(kind: Any, count: int, *buffers: bytes) -> Any:
+    """Bytes as an Arrow array. `pa.array` would import pandas, if it is installed, into every worker."""
+    return pa.Array.from_buffers(kind, count, [None, *map(pa.py_buffer, buffers)])
 
 
 def _view(array: Any, kind: Any, count: int) -> list[memoryview]:
