@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,6 +218,23 @@ def test_an_open_store_goes_on_when_its_files_are_removed(tmp_path: Path) -> Non
     assert same(store.get(digests([2, 1])), logits(2, 1))
     fill(store, 3)
     assert same(ArrowStore(tmp_path / FOLDER).get(digests([3])), logits(3))
+
+
+def test_a_folder_that_is_cleaned_up_during_a_write_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ArrowStore(tmp_path / FOLDER)
+    make, removed = tempfile.mkstemp, []
+
+    def remove_first(**options: Any) -> Any:
+        if not removed:
+            removed.append((tmp_path / FOLDER).rmdir())
+        return make(**options)
+
+    monkeypatch.setattr(tempfile, "mkstemp", remove_first)
+    fill(store, 1)
+    assert len(removed) == 1
+    assert same(ArrowStore(tmp_path / FOLDER).get(digests([1])), logits(1))
 
 
 def test_a_write_that_fails_leaves_nothing_and_loses_nothing(

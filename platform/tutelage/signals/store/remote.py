@@ -127,6 +127,7 @@ class RemoteTier:
         self.uploaded += 1
 
     def _fetch(self, name: str, size: int) -> bool:
+        self._folder.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=self._folder, prefix=f".{name}.")
         os.close(handle)
         try:

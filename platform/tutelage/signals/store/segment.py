@@ -191,11 +191,18 @@ def write_segment(path: Path, about: About, digests: Sequence[bytes], rows: Sequ
     fields = [pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)]
     schema = pa.schema(fields, metadata={_META: about.to_bytes()})
     batch = pa.record_batch(arrays, schema=schema)
+    try:
+        _write(path, batch)
+    except FileNotFoundError:  # somebody cleaned up the empty folder just now
+        _write(path, batch)
+    sync_folder(path.parent)
+
+
+def _write(path: Path, batch: Any) -> None:
     with atomic_write(path, "wb") as file:
         sink: Any = file  # pyarrow takes any binary file; its stubs know fewer
-        with pa.ipc.new_file(sink, schema) as writer:
+        with pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
