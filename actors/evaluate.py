@@ -1,56 +1,46 @@
-"""Judging teachers, ensembles and students on rows that no training saw.
+"""Judging teachers and their ensembles on rows that no training saw, by the stream.
 
-Shapes: N examples, C classes, K teachers, B batch, T tokens.
+Shapes: P positions, V classes or vocabulary, K teachers, B batch, N rows.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from actors.channel import TeacherChannel
+from actors.members import Members
 from actors.payloads import dense_specs, signal_folders
-from actors.replica import LocalReplica, Replica
+from actors.replica import LocalReplica
+from actors.scorer import make_scorer
 from actors.stream import SignalStream
-from actors.teacher import Teacher, TeacherSpec
+from actors.tally import Scores, Tally, in_order
+from actors.teacher import TeacherSpec
 from actors.workspace import Workspace, tokenizer_of
-from tutelage.config.objectives import Uniform
+from tutelage.config.objectives import Combiner, Uniform
 from tutelage.data.examples import Batch, Examples
 from tutelage.errors import DataError
-from tutelage.export.session import OnnxClassifier
-from tutelage.export.student import Probe
-from tutelage.models.load import load_classifier, load_tokenizer
-from tutelage.objectives import Dense, build_combiner, mixture
+from tutelage.objectives import Dense, build_combiner, heard, mixture
 from tutelage.progress import Stage
-from tutelage.signals.exchange import Logits
 from tutelage.signals.packet import Packet
-from tutelage.signals.store import ArrowStore, MemoryStore, SignalStore
-from tutelage.tasks import build_task
+from tutelage.signals.payloads import signal_of
+from tutelage.signals.store import MemoryStore, SignalStore
+from tutelage.signals.store.open import open_store
+from tutelage.tasks import StudentRows, blank, build_task
 
 BATCH = 32
-PROBE_EXAMPLES = 1000
-"""Validation rows on which exports are compared with torch."""
 PARITY_EXAMPLES = 64
 PARITY_TOLERANCE = 1e-4
 """Largest logit difference between a streamed and a local teacher that counts as the same in fp32."""
 
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Accuracy of one model: by slice, and the mean over slices."""
-
-    by_slice: dict[str, float]
-    mean: float
-    examples: int
 
 
 @dataclass(frozen=True)
@@ -81,11 +71,11 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Asked:
-    """The teachers of a job, to be asked through the stream."""
+    """The teachers of a job, to be asked through the stream for all logits."""
 
     space: Workspace
     specs: list[TeacherSpec]
-    replicas: dict[str, list[Replica]]
+    members: dict[str, Members]
     signals: Path
     """Folder of the signal store."""
 
@@ -95,28 +85,56 @@ class Asked:
         return [spec.name for spec in self.specs]
 
     def channels(self) -> list[TeacherChannel]:
-        """Fresh channels to all replicas, for logits in full."""
-        stream = self.space.job.stream
-        payloads = dense_specs(self.space, self.specs)
-        return [TeacherChannel(n, self.replicas[n], payloads[n], stream) for n in self.names]
+        """Fresh channels to all replicas."""
+        stream, payloads = self.space.job.stream, dense_specs(self.space, self.specs)
+        return [TeacherChannel(n, self.members[n], payloads[n], stream) for n in self.names]
 
     def stream(self, channels: list[TeacherChannel], stores: dict[str, SignalStore]) -> SignalStream:
         """A stream over the channels."""
-        ask = build_task(self.space.job.task).request
-        return SignalStream(channels, stores, self.space.job.stream, ask)
+        return SignalStream(channels, stores, self.space.job.stream, build_task(self.space.job.task).request)
 
-    def logits(self, examples: Examples, rows: Rows, stage: Stage) -> Logits:
-        """Logits [K, N, C] of the rows; what the signal store has is not asked again."""
+    def heard(
+        self, examples: Examples, rows: Rows, stage: Stage
+    ) -> Iterator[tuple[Batch, StudentRows, list[Dense]]]:
+        """The rows in batches, with the positions and logits of every teacher there.
+
+        What the signal store has is not asked again. Logits over a vocabulary are too large to be kept.
+        """
         payloads = dense_specs(self.space, self.specs)
         folders = signal_folders(self.signals, self.specs, payloads)
-        stream = self.stream(self.channels(), {n: ArrowStore(Path(folders[n])) for n in self.names})
-        collected_KNC = _collect(stream, examples, rows, stage)
+        config = self.space.job.stream.store
+        stores = {name: open_store(config, Path(folders[name]), name) for name in self.names}
+        stream = self.stream(self.channels(), stores)
+        done = 0
+        for batch, packets in stream.pair(batches_of(examples, rows, fresh=self.passing)):
+            at = blank(batch)
+            yield batch, at, [self.place(n, packet, at, batch) for n, packet in enumerate(packets)]
+            done += len(batch.rows)
+            stage.update(done, len(rows))
         stream.flush()
-        return collected_KNC
+
+    @property
+    def passing(self) -> bool:
+        """True where logits are not kept."""
+        return self.space.job.task.type == "causal-lm"
+
+    def place(self, k: int, packet: Packet | None, at: StudentRows, batch: Batch) -> Dense:
+        """The k-th teacher's logits at the student's positions."""
+        spec = dense_specs(self.space, self.specs)[self.names[k]]
+        kind = build_task(self.space.job.task)
+        signal = signal_of(
+            spec,
+            packet,
+            at.logits_PV,
+            at.examples_P,
+            lambda values_RV, lengths_N: kind.place(values_RV, lengths_N, at, batch),
+        )
+        assert isinstance(signal, Dense), "judging asks for dense payloads"
+        return signal
 
 
 def measure_teachers(asked: Asked, stage: Stage) -> dict[str, dict[str, float]]:
-    """Mean negative log-likelihood of the labelled validation rows: slice -> teacher -> nats.
+    """Mean negative log-likelihood of the labelled validation positions: slice -> teacher -> nats.
 
     Raises DataError when no validation row has a label.
     """
@@ -127,12 +145,14 @@ def measure_teachers(asked: Asked, stage: Stage) -> dict[str, dict[str, float]]:
             "combiner 'validated' goes by labelled validation rows, and there are none",
             fix="label some rows, or use combiner.type=uniform",
         )
-    log_KNC = torch.log_softmax(torch.from_numpy(asked.logits(examples, rows, stage)), dim=-1).numpy()
-    nll_KN = -log_KNC[:, np.arange(len(rows)), examples.labels(rows)]
-    slices = np.array(examples.slices(rows))
+    tallies = {name: Tally(asked.space.job.task) for name in asked.names}
+    for batch, at, signals in asked.heard(examples, rows, stage):
+        slices = examples.slices(batch.rows)
+        for tally, signal in zip(tallies.values(), signals, strict=True):
+            tally.add(signal.logits_PV, at, batch, slices)
     return {
-        str(part): {name: float(nll_KN[k, slices == part].mean()) for k, name in enumerate(asked.names)}
-        for part in in_order(slices)
+        part: {name: tally.nll(part) for name, tally in tallies.items()}
+        for part in in_order(examples.slices(rows))
     }
 
 
@@ -151,25 +171,54 @@ def judge_teachers(asked: Asked, measured: dict[str, dict[str, float]], stage: S
     parity, same = _parity(asked, examples, probe)
     if not len(rows):
         return Judgement({}, None, None, {}, parity, same, len(probe))
-    logits_KNC = asked.logits(examples, rows, stage)
-    labels, slices = examples.labels(rows), np.array(examples.slices(rows))
-    teachers_KNC = torch.from_numpy(logits_KNC)
-    rule = build_combiner(space.job.combiner, names, measured)
-    signals, each_N = [Dense(logits_NC) for logits_NC in teachers_KNC], torch.arange(len(rows))
-    weights_KN = rule.weights(signals, slices.tolist(), each_N)
-    uniform_KN = build_combiner(Uniform(), names).weights(signals, slices.tolist(), each_N)
+    teachers = {name: Tally(space.job.task) for name in names}
+    uniform = _Ensemble(space, Uniform(), names, {})
+    combined = _Ensemble(space, space.job.combiner, names, measured)
+    for batch, at, signals in asked.heard(examples, rows, stage):
+        slices = examples.slices(batch.rows)
+        for tally, signal in zip(teachers.values(), signals, strict=True):
+            tally.add(signal.logits_PV, at, batch, slices)
+        for ensemble in (uniform, combined):
+            ensemble.add(signals, at, batch, slices)
+    order = in_order(examples.slices(rows))
     return Judgement(
-        teachers={name: score(logits_KNC[k], labels, slices) for k, name in enumerate(names)},
-        uniform=score(mixture(teachers_KNC, uniform_KN).numpy(), labels, slices),
-        combined=score(mixture(teachers_KNC, weights_KN).numpy(), labels, slices),
-        weights={
-            str(part): {name: float(weights_KN[k, slices == part].mean()) for k, name in enumerate(names)}
-            for part in in_order(slices)
-        },
+        teachers={name: tally.scores(order) for name, tally in teachers.items()},
+        uniform=uniform.tally.scores(order),
+        combined=combined.tally.scores(order),
+        weights=combined.mean_weights(order),
         parity=parity,
         parity_same_label=same,
         parity_examples=len(probe),
     )
+
+
+class _Ensemble:
+    """Teachers mixed by a combiner, and what it weighs them."""
+
+    def __init__(
+        self, space: Workspace, combiner: Combiner, names: list[str], measured: dict[str, dict[str, float]]
+    ) -> None:
+        self.tally = Tally(space.job.task)
+        self._names = names
+        self._rule = build_combiner(combiner, names, measured)
+        self._weights: dict[str, Tensor] = {}
+
+    def add(self, signals: list[Dense], at: StudentRows, batch: Batch, slices_B: Sequence[str]) -> None:
+        """Count one batch."""
+        weights_KP = heard(self._rule.weights(signals, slices_B, at.examples_P), signals)
+        mixed_PV = mixture(torch.stack([signal.logits_PV for signal in signals]), weights_KP)
+        self.tally.add(torch.log(mixed_PV.clamp_min(1e-30)), at, batch, slices_B)
+        for part in in_order(slices_B):
+            here_B = torch.tensor([name == part for name in slices_B])
+            total_K = weights_KP[:, here_B[at.examples_P]].double().sum(1)
+            self._weights[part] = self._weights.get(part, torch.zeros(len(total_K))) + total_K
+
+    def mean_weights(self, order: list[str]) -> dict[str, dict[str, float]]:
+        """For each slice the mean weight of each teacher."""
+        shares = {part: self._weights[part] / self._weights[part].sum() for part in order}
+        return {
+            part: dict(zip(self._names, share_K.tolist(), strict=True)) for part, share_K in shares.items()
+        }
 
 
 def student_examples(space: Workspace) -> Examples:
@@ -192,120 +241,32 @@ def first_rows(examples: Examples, *splits: str) -> Rows:
     return next((rows for rows in found if len(rows)), found[-1])
 
 
-def batches_of(examples: Examples, rows: Rows, pad_id: int) -> list[tuple[Rows, Batch]]:
-    """Batches of similar length; with each, the places of its rows in `rows`."""
+def batches_of(examples: Examples, rows: Rows, pad_id: int = 0, *, fresh: bool = False) -> Iterator[Batch]:
+    """Batches of rows of similar length, shortest first; `fresh` keeps their signals out of the store."""
     order = np.argsort(examples.lengths(rows), kind="stable")
-    places = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    return [(place, examples.batch(rows[place], np.ones(len(place), bool), pad_id)) for place in places]
-
-
-@dataclass(frozen=True)
-class StudentJudge:
-    """The student on the labelled test rows, and what its ONNX files are checked on."""
-
-    torch: Scores
-    probe: Probe
-    _batches: list[tuple[Rows, Batch]]
-    _labels: NDArray[np.int32]
-    _slices: NDArray[np.str_]
-
-    def onnx(self, path: Path) -> Scores:
-        """The same test rows through an ONNX file."""
-        session = OnnxClassifier(path, threads=torch.get_num_threads())
-        logits_NC = _in_order(
-            self._batches, lambda batch: session.logits(batch.input_ids_BT, batch.attention_mask_BT)
-        )
-        return score(logits_NC, self._labels, self._slices)
-
-
-def judge_student(space: Workspace, folder: Path) -> StudentJudge:
-    """Score a torch student on the test rows, and on the validation rows that exports must agree on."""
-    labels = space.job.task.labels
-    torch.set_num_threads(os.cpu_count() or 1)
-    model = load_classifier(folder, labels)
-    pad_id = load_tokenizer(folder).pad_token_id or 0
-    examples = student_examples(space)
-    test = labelled_rows(examples, "test")
-    probe = first_rows(examples, "validation", "test", "train")[:PROBE_EXAMPLES]
-
-    def logits(batch: Batch) -> Logits:
-        tokens = torch.from_numpy(batch.input_ids_BT), torch.from_numpy(batch.attention_mask_BT)
-        with torch.inference_mode():
-            found: Logits = model(input_ids=tokens[0], attention_mask=tokens[1]).logits.numpy()
-        return found
-
-    batches = batches_of(examples, test, pad_id)
-    truth, slices = examples.labels(test), np.array(examples.slices(test))
-    checked = [batch for _, batch in batches_of(examples, probe, pad_id)]
-    return StudentJudge(
-        torch=score(_in_order(batches, logits), truth, slices),
-        probe=Probe(
-            batches=[(batch.input_ids_BT, batch.attention_mask_BT) for batch in checked],
-            logits_NC=np.concatenate([logits(batch) for batch in checked]),
-            labels=labels,
-            max_tokens=space.job.data.max_tokens,
-        ),
-        _batches=batches,
-        _labels=truth,
-        _slices=slices,
-    )
-
-
-def score(logits_NC: Logits, labels: NDArray[np.int32], slices: NDArray[np.str_]) -> Scores:
-    """Share of right answers in each slice, and the mean over slices, each counting the same."""
-    if not len(labels):
-        return Scores({}, 0.0, 0)
-    right = logits_NC.argmax(-1) == labels
-    by_slice = {str(part): float(right[slices == part].mean()) for part in in_order(slices)}
-    return Scores(by_slice, float(np.mean(list(by_slice.values()))), len(labels))
-
-
-def in_order(slices: NDArray[np.str_]) -> list[str]:
-    """Each slice once, in the order of the job's sources."""
-    return list(dict.fromkeys(slices.tolist()))
-
-
-def _in_order(batches: list[tuple[Rows, Batch]], logits: Callable[[Batch], Logits]) -> Logits:
-    """Logits [N, C] of all batches, each row at its place."""
-    parts = [logits(batch) for _, batch in batches]
-    if not parts:
-        return np.empty((0, 0), np.float32)
-    ordered_NC = np.empty((sum(len(part) for part in parts), parts[0].shape[1]), np.float32)
-    for (places, _), part in zip(batches, parts, strict=True):
-        ordered_NC[places] = part
-    return ordered_NC
-
-
-def _collect(stream: SignalStream, examples: Examples, rows: Rows, stage: Stage) -> Logits:
-    batches = batches_of(examples, rows, pad_id=0)
-    parts: list[Logits] = []
-    for _, packets in stream.pair(batch for _, batch in batches):
-        parts.append(np.stack([_logits(packet) for packet in packets]))
-        stage.update(sum(part.shape[1] for part in parts), len(rows))
-    collected_KNC = np.concatenate(parts, axis=1)
-    ordered_KNC = np.empty_like(collected_KNC)
-    ordered_KNC[:, np.concatenate([places for places, _ in batches])] = collected_KNC
-    return ordered_KNC
-
-
-def _logits(packet: Packet | None) -> Logits:
-    """The values of a dense packet in fp32."""
-    assert packet is not None, "judging does without no teacher"
-    values: Logits = packet.columns["logits"].values
-    return values
+    for start in range(0, len(order), BATCH):
+        chosen = rows[order[start : start + BATCH]]
+        yield replace(examples.batch(chosen, np.ones(len(chosen), bool), pad_id), fresh=fresh)
 
 
 def _parity(asked: Asked, examples: Examples, probe: Rows) -> tuple[float, float]:
-    """The same texts through the fleet and through a teacher in this process: largest logit difference."""
-    worst, same = 0.0, 1.0
-    for spec, channel in zip(asked.specs, asked.channels(), strict=True):
-        replica = LocalReplica(Teacher(spec))
-        local = TeacherChannel(spec.name, [replica], channel.spec, asked.space.job.stream)
-        both = []
-        for side in (channel, local):
-            stream = asked.stream([side], {spec.name: MemoryStore()})
-            pairs = stream.pair(batch for _, batch in batches_of(examples, probe, pad_id=0))
-            both.append(np.concatenate([_logits(packet) for _, (packet,) in pairs]))
-        worst = max(worst, float(np.abs(both[0] - both[1]).max(initial=0.0)))
-        same = min(same, float((both[0].argmax(-1) == both[1].argmax(-1)).mean()))
-    return worst, same
+    """The same texts through the fleet and through a teacher in this process.
+
+    Returns the largest logit difference, and the share of positions with the same label.
+    """
+    worst, same, places = 0.0, 0, 0
+    for k, (spec, channel) in enumerate(zip(asked.specs, asked.channels(), strict=True)):
+        local = TeacherChannel(
+            spec.name, [LocalReplica(make_scorer(spec))], channel.spec, asked.space.job.stream
+        )
+        sides = [
+            asked.stream([side], {spec.name: MemoryStore()}).pair(batches_of(examples, probe, fresh=True))
+            for side in (channel, local)
+        ]
+        for (batch, streamed), (_, alone) in zip(*sides, strict=True):
+            at = blank(batch)
+            one, other = (asked.place(k, packets[0], at, batch).logits_PV for packets in (streamed, alone))
+            worst = max(worst, float((one - other).abs().max()) if one.numel() else 0.0)
+            same += int((one.argmax(-1) == other.argmax(-1)).sum())
+            places += len(one)
+    return worst, same / max(1, places)

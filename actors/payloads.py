@@ -1,20 +1,77 @@
-"""What each teacher of a job sends, and where it is kept."""
+"""What each teacher of a job sends, why, and where it is kept."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from actors.teacher import TeacherSpec
-from actors.workspace import Workspace
+from actors.workspace import Workspace, tokenizer_of
+from tutelage.data.examples import Examples
+from tutelage.signals.planner import JobFacts, Planned, TeacherFacts, plan
 from tutelage.signals.spec import PayloadSpec
+from tutelage.tasks import signal_width
+
+FLOP_A_WEIGHT = 6
+"""Forward and backward pass of one position: two and four operations a weight."""
 
 
-def dense_specs(space: Workspace, specs: list[TeacherSpec]) -> dict[str, PayloadSpec]:
+def planned(space: Workspace, measured: dict[str, dict[str, float]]) -> list[Planned]:
+    """The payload of each teacher, in the order of the job. Raises ConfigError where one cannot be."""
+    job = space.job
+    examples = _examples(space)
+    rows = examples.select("train", job.student.data).rows
+    teachers = [
+        TeacherFacts(
+            teacher.name,
+            width=_width(space, examples),
+            # What a server computes between its last hidden state and its answer is not ours to see.
+            hidden=None if teacher.remote else space.bases[teacher.name].hidden,
+            payload=teacher.payload,
+        )
+        for teacher in job.teachers
+    ]
+    limit = job.stream.store.max_gb
+    return plan(
+        teachers,
+        JobFacts(
+            task=job.task.type,
+            combiner=job.combiner,
+            objectives=job.objectives,
+            student_flop=FLOP_A_WEIGHT * _student_weights(space) or None,
+            link_mb_s=job.stream.planner.link_mb_s,
+            store_mb=None if limit is None else 1000 * limit,
+            positions=int(examples.positions(rows).sum()),
+            epochs=job.train.epochs,
+            measured=measured or None,
+        ),
+    )
+
+
+def dense_specs(space: Workspace, specs: Sequence[TeacherSpec]) -> dict[str, PayloadSpec]:
     """All logits in fp32 of every teacher, in the order of the job: what judging goes by."""
-    width = len(space.job.task.labels)
+    width = _width(space, _examples(space))
     return {spec.name: PayloadSpec("dense", width) for spec in specs}
 
 
-def signal_folders(root: Path, specs: list[TeacherSpec], payloads: dict[str, PayloadSpec]) -> dict[str, str]:
+def signal_folders(
+    root: Path, specs: Sequence[TeacherSpec], payloads: dict[str, PayloadSpec]
+) -> dict[str, str]:
     """Folder of each teacher's signals: other weights, settings or payloads have another folder."""
     return {spec.name: str(root / spec.fingerprint / payloads[spec.name].key) for spec in specs}
+
+
+def _examples(space: Workspace) -> Examples:
+    return Examples.open(
+        space.tokens_of(tokenizer_of(space.job.student.tokenizer, space.student, space.home))
+    )
+
+
+def _width(space: Workspace, examples: Examples) -> int:
+    return signal_width(space.job.task, examples.vocabulary)
+
+
+def _student_weights(space: Workspace) -> int:
+    """About how many weights the student has: its model's, or the share of the layers that it keeps."""
+    keep, card = space.job.student.layers, space.student
+    return round(card.weights * len(keep) / card.layers) if keep and card.layers else card.weights

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from actors.distill import teacher_specs
-from actors.evaluate import in_order, labelled_rows, score, student_examples
+from actors.evaluate import labelled_rows, student_examples
 from actors.payloads import dense_specs, signal_folders
+from actors.tally import in_order
 from actors.workspace import Workspace, open_workspace
 from tutelage.cli.export import finished_teachers
 from tutelage.cli.quickstart import example
@@ -64,12 +65,12 @@ def main() -> None:
     nll_KN = -log_KNC[:, np.arange(len(checked)), checked]
     measured = {
         part: {name: float(nll_KN[k, parts == part].mean()) for k, name in enumerate(names)}
-        for part in in_order(parts)
+        for part in in_order(parts.tolist())
     }
     logits_KNC, labels, slices = stored(space, examples, "test")
     teachers_KNC = torch.from_numpy(logits_KNC)
     signals, each_N = [Dense(logits_NC) for logits_NC in teachers_KNC], torch.arange(len(labels))
-    print(f"{'':24s}" + "".join(f"{part:>9s}" for part in in_order(slices)) + f"{'mean':>9s}")
+    print(f"{'':24s}" + "".join(f"{part:>9s}" for part in in_order(slices.tolist())) + f"{'mean':>9s}")
     rows = [(f"teacher {name}", logits_KNC[k]) for k, name in enumerate(names)]
     for section in COMBINERS:
         rule = build_combiner(section, names, measured)
@@ -77,8 +78,9 @@ def main() -> None:
         sharpness = getattr(section, "sharpness", None)
         rows.append((section.type + (f", sharpness {sharpness:g}" if sharpness else ""), mixed))
     for name, found in rows:
-        scores = score(found, labels, slices)
-        print(f"{name:24s}" + "".join(f"{v:9.3f}" for v in scores.by_slice.values()) + f"{scores.mean:9.4f}")
+        right = found.argmax(-1) == labels
+        by_slice = [float(right[slices == part].mean()) for part in in_order(slices.tolist())]
+        print(f"{name:24s}" + "".join(f"{v:9.3f}" for v in by_slice) + f"{np.mean(by_slice):9.4f}")
 
 
 if __name__ == "__main__":

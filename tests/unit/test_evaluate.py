@@ -17,22 +17,23 @@ import torch
 from actors.evaluate import (
     Asked,
     Judgement,
-    Scores,
     batches_of,
-    judge_student,
     judge_teachers,
     labelled_rows,
     measure_teachers,
-    score,
     student_examples,
 )
+from actors.judge_student import judge_student
+from actors.members import FixedMembers
 from actors.replica import LocalReplica
+from actors.tally import Scores, Tally, in_order
 from actors.teacher import ScriptedTeacher, Teacher, TeacherSpec
 from actors.workspace import Workspace, open_workspace
 from tutelage.config import JobConfig
 from tutelage.errors import DataError
 from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.progress import Silent
+from tutelage.tasks import blank
 from tutelage.testing import LABELS, tiny_classifier, tiny_rows
 
 pytestmark = pytest.mark.unit
@@ -84,8 +85,20 @@ def spec(space: Workspace, name: str, order: tuple[int, ...]) -> TeacherSpec:
 def asked(space: Workspace, tmp_path: Path) -> Asked:
     """Both teachers in this process; the second one's classes stand the other way round."""
     specs = [spec(space, "one", (0, 1)), spec(space, "two", (1, 0))]
-    replicas: Any = {one.name: [LocalReplica(Teacher(one))] for one in specs}
-    return Asked(space, specs, replicas, tmp_path)
+    members: Any = {one.name: FixedMembers([LocalReplica(Teacher(one))]) for one in specs}
+    return Asked(space, specs, members, tmp_path)
+
+
+def all_logits(asked: Asked, split: str) -> np.ndarray:
+    """Logits [K, N, C] of the labelled rows as they come through the stream, in file order."""
+    examples = student_examples(asked.space)
+    rows = labelled_rows(examples, split)
+    found = np.full((len(asked.specs), len(rows), 2), np.nan, np.float32)
+    for batch, _, signals in asked.heard(examples, rows, Quiet()):
+        places = np.searchsorted(np.sort(rows), batch.rows)
+        for k, signal in enumerate(signals):
+            found[k, places] = signal.logits_PV.numpy()
+    return found
 
 
 def plain_logits(asked: Asked, k: int, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -100,19 +113,17 @@ def plain_logits(asked: Asked, k: int, split: str) -> tuple[np.ndarray, np.ndarr
     return logits_NC, examples.labels(rows), examples.slices(rows)
 
 
-def test_batches_hold_every_row_once_and_say_where_it_stands(space: Workspace) -> None:
+def test_batches_hold_every_row_once_shortest_first(space: Workspace) -> None:
     examples = student_examples(space)
     rows = labelled_rows(examples, "test")
-    found = np.full(len(rows), -1)
-    for places, batch in batches_of(examples, rows, 0):
-        assert np.array_equal(batch.rows, rows[places])
-        found[places] = batch.rows
-    assert np.array_equal(found, rows)
+    found = np.concatenate([batch.rows for batch in batches_of(examples, rows, 0)])
+    assert np.array_equal(np.sort(found), np.sort(rows))
+    lengths = examples.lengths(found)
+    assert (np.diff(lengths) >= 0).all()
 
 
 def test_the_logits_of_teachers_stand_in_the_order_of_the_rows(asked: Asked) -> None:
-    examples = student_examples(asked.space)
-    logits_KNC = asked.logits(examples, labelled_rows(examples, "test"), Quiet())
+    logits_KNC = all_logits(asked, "test")
     assert logits_KNC.shape == (2, 40, 2)
     for k in range(2):
         np.testing.assert_allclose(logits_KNC[k], plain_logits(asked, k, "test")[0], rtol=1e-4, atol=1e-5)
@@ -123,14 +134,12 @@ def test_a_second_judgement_asks_nobody_but_the_parity_probe(asked: Asked) -> No
     counted = replace(
         asked,
         specs=asked.specs[:1],
-        replicas={"one": [LocalReplica(scripted)]},
+        members={"one": FixedMembers([LocalReplica(scripted)])},
     )
-    examples = student_examples(asked.space)
-    rows = labelled_rows(examples, "test")
-    first = counted.logits(examples, rows, Quiet())
+    first = all_logits(counted, "test")
     calls = scripted.calls
     assert calls == 2
-    assert np.array_equal(counted.logits(examples, rows, Quiet()), first)
+    assert np.array_equal(all_logits(counted, "test"), first)
     assert scripted.calls == calls
 
 
@@ -164,7 +173,17 @@ def test_a_judgement_scores_each_teacher_the_ensemble_and_the_combiner(asked: As
         probabilities.append(torch.softmax(torch.from_numpy(logits_NC), -1).numpy())
         right = logits_NC.argmax(-1) == labels
         expected = {p: float(right[np.array(slices) == p].mean()) for p in ("books", "shop")}
-        assert found.teachers[name] == Scores(expected, float(np.mean(list(expected.values()))), 40)
+        scores = found.teachers[name]
+        assert (scores.by_slice, scores.examples, scores.metric) == (expected, 40, "accuracy")
+        assert scores.mean == pytest.approx(np.mean(list(expected.values())))
+        assert scores.values["nll"] == pytest.approx(
+            float(
+                torch.nn.functional.cross_entropy(
+                    torch.from_numpy(logits_NC), torch.from_numpy(labels).long()
+                )
+            ),
+            rel=1e-4,
+        )
     ensemble = np.mean(probabilities, axis=0).argmax(-1) == labels
     assert found.uniform is not None
     assert found.uniform.mean == pytest.approx(ensemble.mean())
@@ -180,14 +199,14 @@ def test_a_judgement_scores_each_teacher_the_ensemble_and_the_combiner(asked: As
 
 def test_a_replica_with_other_weights_shows_in_the_parity(asked: Asked) -> None:
     """The fleet answers as teacher two, the local teacher is teacher one."""
-    wrong = replace(asked, replicas=asked.replicas | {"one": asked.replicas["two"]})
+    wrong = replace(asked, members=asked.members | {"one": asked.members["two"]})
     found = judge_teachers(wrong, measure_teachers(wrong, Quiet()), Quiet())
     assert found.parity is not None
     assert found.parity > 0.01
 
 
 def test_without_teachers_there_is_no_judgement_to_make(asked: Asked) -> None:
-    found = judge_teachers(replace(asked, specs=[], replicas={}), {}, Quiet())
+    found = judge_teachers(replace(asked, specs=[], members={}), {}, Quiet())
     assert (found.teachers, found.uniform, found.combined, found.parity) == ({}, None, None, None)
     assert Judgement.from_json(found.to_json()) == found
 
@@ -195,10 +214,12 @@ def test_without_teachers_there_is_no_judgement_to_make(asked: Asked) -> None:
 def test_a_student_is_scored_on_the_labelled_test_rows(asked: Asked) -> None:
     """The student is the model of teacher one, so their scores are the same."""
     judged = judge_student(asked.space, Path(asked.space.student.folder))
-    assert judged.torch == judge_teachers(asked, measure_teachers(asked, Quiet()), Quiet()).teachers["one"]
-    assert judged.probe.logits_NC.shape == (40, 2)
-    assert sum(len(ids_BT) for ids_BT, _ in judged.probe.batches) == 40
-    assert judged.probe.labels == list(LABELS)
+    teacher = judge_teachers(asked, measure_teachers(asked, Quiet()), Quiet()).teachers["one"]
+    assert judged.scores().by_slice == teacher.by_slice
+    probe = judged.probe()
+    assert probe.logits_NC.shape == (40, 2)
+    assert sum(len(ids_BT) for ids_BT, _ in probe.batches) == 40
+    assert probe.labels == list(LABELS)
 
 
 @pytest.mark.parametrize(
@@ -218,20 +239,31 @@ def test_a_job_without_test_rows_has_no_scores_but_its_teachers_and_exports_are_
     assert found.parity == 0.0
     assert found.parity_examples == (20 if splits["validation"] else 60)
     judged = judge_student(bare, Path(bare.student.folder))
-    assert judged.torch == Scores({}, 0.0, 0)
-    assert len(judged.probe.logits_NC) == (20 if splits["validation"] else 60)
+    assert judged.scores() == Scores({}, 0.0, 0)
+    assert len(judged.probe().logits_NC) == (20 if splits["validation"] else 60)
     assert Judgement.from_json(found.to_json()) == found
 
 
-def test_each_slice_counts_the_same_in_the_mean() -> None:
-    logits_NC = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
-    found = score(logits_NC, np.array([0, 0, 1, 0], np.int32), np.array(["big", "big", "big", "small"]))
+def test_each_slice_counts_the_same_in_the_mean(space: Workspace) -> None:
+    """Two batches, three rows of one slice and one of another: 2 of 3 and 0 of 1 right."""
+    examples = student_examples(space)
+    batch = examples.batch(labelled_rows(examples, "test")[:2], np.array([True, True]), 0)
+    labels_B = torch.from_numpy(batch.labels_B)
+    tally = Tally(space.job.task)
+    right_BV, wrong_BV = torch.eye(2)[labels_B], torch.eye(2)[1 - labels_B]
+    at = replace(blank(batch), labels_P=labels_B)
+    tally.add(right_BV, at, batch, ["big", "big"])
+    tally.add(wrong_BV, at, batch, ["big", "small"])
+    found = tally.scores(["big", "small"])
     assert found.by_slice == {"big": pytest.approx(2 / 3), "small": 0.0}
     assert found.mean == pytest.approx(1 / 3)
     assert found.examples == 4
+    assert found.values["accuracy"] == pytest.approx(1 / 2)
 
 
-def test_no_row_gives_no_score() -> None:
-    assert score(np.empty((0, 2), np.float32), np.empty(0, np.int32), np.empty(0, np.str_)) == Scores(
-        {}, 0.0, 0
-    )
+def test_no_row_gives_no_score(space: Workspace) -> None:
+    assert Tally(space.job.task).scores([]) == Scores({}, 0.0, 0)
+
+
+def test_slices_come_in_the_order_of_their_first_row() -> None:
+    assert in_order(["b", "a", "b", "c", "a"]) == ["b", "a", "c"]

@@ -16,7 +16,7 @@ from tutelage.files import home
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
-    from actors.evaluate import Scores
+    from actors.tally import Scores
     from actors.finetune import Finetuned
     from actors.session import Session
     from actors.workspace import Workspace
@@ -112,16 +112,16 @@ def export_version(job: Job, space: Workspace, student: Distilled) -> Exported:
 
     Raises GateError when int8 falls short; the fp32 files stay in the run's folder.
     """
-    from actors.evaluate import judge_student
+    from actors.judge_student import judge_student
     from tutelage.export.student import export_student
 
     config = space.job
     out = space.runs / student.run / "export"
     with job.console.stage("export") as stage:
         judge = judge_student(space, student.folder)
-        result = export_student(student.folder, out, config.export, judge.probe, stage)
+        result = export_student(student.folder, out, config.export, judge.probe(), stage)
         files = {"fp32": result.fp32} | ({"int8": result.int8} if result.int8 else {})
-        scores = {"torch": judge.torch} | {name: judge.onnx(path) for name, path in files.items()}
+        scores = {"torch": judge.scores()} | {name: judge.onnx(path) for name, path in files.items()}
         agreed = (
             f", int8 agrees on {result.int8_agreement.share_same_label:.1%}" if result.int8_agreement else ""
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ _HEADS: dict[str, TaskName] = {
 }
 _CLASSIFIERS = ("sequence-classification", "token-classification")
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer")
+_WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
+_LONGEST_HEADER = 100_000_000
+"""safetensors' own limit."""
 _PLACEHOLDER = re.compile(r"^LABEL_\d+$")
 
 
@@ -36,6 +40,10 @@ class ModelCard:
     labels: list[str]
     """Classes in the order of the logits; empty when the folder has no trained classifier."""
     tokenizer_vocabulary: int | None
+    hidden: int | None = None
+    """H, the width of the last hidden state; None where logits are more than one product with it."""
+    weights: int = 0
+    """Numbers in its weight files."""
 
     @property
     def head(self) -> TaskName | None:
@@ -69,7 +77,29 @@ def describe(folder: str | Path) -> ModelCard:
         positions=config.get("max_position_embeddings") or config.get("n_positions"),
         labels=labels if head_of(architecture) in _CLASSIFIERS else [],
         tokenizer_vocabulary=_tokenizer_vocabulary(folder),
+        hidden=_linear_width(config),
+        weights=sum(_count_weights(path) for path in folder.glob("*.safetensors")),
     )
+
+
+def _linear_width(config: dict[str, Any]) -> int | None:
+    """The width that a vocabulary head multiplies. Whether it has a bias, its weights must tell."""
+    if config.get("final_logit_softcapping"):
+        return None
+    return next((int(config[key]) for key in _WIDTHS if config.get(key)), None)
+
+
+def _count_weights(path: Path) -> int:
+    """Numbers in a safetensors file, by its header: 8 bytes of length, then JSON."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _LONGEST_HEADER:
+            return 0  # loading it will say what is wrong
+        try:
+            header = json.loads(file.read(size))
+        except ValueError:
+            return 0
+    return sum(math.prod(part["shape"]) for name, part in header.items() if name != "__metadata__")
 
 
 def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> list[int]:

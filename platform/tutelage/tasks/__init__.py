@@ -9,13 +9,13 @@ from tutelage.config.task import (
     Task,
     TokenClassification,
 )
-from tutelage.tasks.base import StudentRows, TaskKind, TeacherRows
+from tutelage.tasks.base import StudentRows, TaskKind, TeacherRows, blank
 from tutelage.tasks.causal_lm import CausalLMKind
 from tutelage.tasks.question_answering import QuestionAnsweringKind
 from tutelage.tasks.sequence_classification import SequenceClassificationKind
 from tutelage.tasks.token_classification import TokenClassificationKind
 
-__all__ = ["StudentRows", "TaskKind", "TeacherRows", "build_task", "signal_width"]
+__all__ = ["StudentRows", "TaskKind", "TeacherRows", "blank", "build_task", "signal_width"]
 
 
 def build_task(section: Task) -> TaskKind:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,3 +88,11 @@ def spread(values_RV: Tensor, lengths_N: Counts, examples_P: Tensor) -> tuple[Te
     out_PV = values_RV.new_zeros(len(examples_P), values_RV.shape[1])
     out_PV[known_P] = values_RV
     return out_PV, known_P
+
+
+def blank(batch: Batch) -> StudentRows:
+    """The positions of a batch without a student: where teachers stand when they are judged alone."""
+    examples_P = torch.from_numpy(np.repeat(np.arange(len(batch.rows)), batch.positions_B))
+    words = [len(spans) for spans in batch.spans] if batch.task == "question-answering" else []
+    nothing_PV = torch.zeros(1, 1).expand(len(examples_P), max(words, default=1))
+    return StudentRows(nothing_PV, torch.from_numpy(batch.labels_P), examples_P)

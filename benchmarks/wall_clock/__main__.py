@@ -1,0 +1,87 @@
+"""Wall clock of one distillation: tutelage beside a plain loop, TextBrewer and JSON over HTTP.
+
+    python -m benchmarks.wall_clock [--rows 800] [--epochs 1 4] [--only ours loop ...]
+
+Same rows, batches, teachers, student, optimiser and epochs; accuracy on test rows stands beside the time.
+Times run from loading the teachers to the trained student; tutelage's includes its fleet and the start of Ray
+Train, with Ray itself up. The teachers are fine-tuned once, before the clock runs. TextBrewer is optional.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from actors.distill import distill
+from actors.judge_student import judge_student
+from actors.finetune import finetune
+from actors.session import session
+from actors.workspace import open_workspace
+from benchmarks.wall_clock import rivals
+from benchmarks.wall_clock.job import Course, course, job
+from tutelage.cli.quiet import quiet_libraries
+from tutelage.cli.surroundings import machine
+from tutelage.files import home
+from tutelage.models.load import load_tokenizer
+from tutelage.progress import Silent
+
+RIVALS = {"loop": rivals.loop, "textbrewer": rivals.textbrewer, "json-http": rivals.json_http}
+
+
+def accuracy(lesson: Course, folder: Path) -> float:
+    """Mean over the four domains on test rows."""
+    if not (folder / "tokenizer.json").exists():
+        load_tokenizer(lesson.space.student.folder).save_pretrained(folder)
+    return judge_student(lesson.space, folder).scores().mean
+
+
+def main() -> None:
+    """Print time, accuracy and the ratio to tutelage for each contender and number of epochs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=800, help="rows a domain that the student reads")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--only", nargs="+", choices=["ours", *RIVALS], default=["ours", *RIVALS])
+    asked = parser.parse_args()
+    quiet_libraries()
+    where = machine()
+    print(
+        f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB, load {os.getloadavg()[0]:.1f}; {where.os}"
+    )
+    print(f"5 teachers of 6 layers, student of 2, {4 * asked.rows} rows, batches of 32, at most 48 tokens")
+    print(f"{'epochs':>6s}  {'way':12s}{'seconds':>9s}{'accuracy':>10s}{'times ours':>12s}")
+    for epochs in asked.epochs:
+        _compare(asked.rows, epochs, asked.only)
+
+
+def _compare(rows: int, epochs: int, names: list[str]) -> None:
+    config = job(rows, epochs)
+    space = open_workspace(config, home(), Silent())
+    with session(config.ray, space.home) as ray:
+        made = finetune(space, Silent(), storage=ray.storage)
+        ours = None
+        if "ours" in names:
+            shutil.rmtree(space.signals, ignore_errors=True)
+            begin = time.perf_counter()
+            student = distill(space, made, Silent(), storage=ray.storage, fresh=True, judge=False)
+            ours = time.perf_counter() - begin
+            calls = sum(counted["calls"] for counted in student.result["teachers"].values())
+            score = accuracy(course(space, made), student.folder)
+            print(
+                f"{epochs:6d}  {'ours':12s}{ours:9.1f}{score:10.4f}{1.0:12.2f}  ({calls:.0f} teacher calls)"
+            )
+    lesson = course(space, made)
+    for name in [n for n in names if n != "ours"]:
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            kept = RIVALS[name](lesson, Path(folder))
+            seconds = time.perf_counter() - begin
+            ratio = f"{seconds / ours:12.2f}" if ours else ""
+            print(f"{epochs:6d}  {name:12s}{seconds:9.1f}{accuracy(lesson, kept):10.4f}{ratio}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
