@@ -26,7 +26,7 @@ from actors.teacher import TeacherSpec
 from actors.workspace import Workspace, tokenizer_of
 from tutelage.config.objectives import Combiner, Uniform
 from tutelage.data.examples import Batch, Examples
-from tutelage.errors import DataError
+from tutelage.errors import ConfigError, DataError
 from tutelage.objectives import Dense, build_combiner, heard, mixture
 from tutelage.progress import Stage
 from tutelage.signals.packet import Packet
@@ -133,11 +133,22 @@ class Asked:
         return signal
 
 
+def judgeable(specs: list[TeacherSpec]) -> list[TeacherSpec]:
+    """The teachers that can give all their logits; completions servers give the largest few alone."""
+    return [spec for spec in specs if spec.remote is None or spec.remote.type != "openai"]
+
+
 def measure_teachers(asked: Asked, stage: Stage) -> dict[str, dict[str, float]]:
     """Mean negative log-likelihood of the labelled validation positions: slice -> teacher -> nats.
 
-    Raises DataError when no validation row has a label.
+    Raises DataError when no validation row has a label, ConfigError when a teacher cannot be measured.
     """
+    silent = [t.name for t in asked.space.job.teachers if t.name not in asked.names]
+    if silent:
+        raise ConfigError(
+            f"combiner 'validated' measures teachers by all their logits, and {silent[0]} cannot give them",
+            fix="use combiner.type=uniform or weighted",
+        )
     examples = student_examples(asked.space)
     rows = labelled_rows(examples, "validation")
     if not len(rows):
@@ -171,9 +182,10 @@ def judge_teachers(asked: Asked, measured: dict[str, dict[str, float]], stage: S
     parity, same = _parity(asked, examples, probe)
     if not len(rows):
         return Judgement({}, None, None, {}, parity, same, len(probe))
+    whole = len(names) == len(space.job.teachers)
     teachers = {name: Tally(space.job.task) for name in names}
     uniform = _Ensemble(space, Uniform(), names, {})
-    combined = _Ensemble(space, space.job.combiner, names, measured)
+    combined = _Ensemble(space, space.job.combiner if whole else Uniform(), names, measured)
     for batch, at, signals in asked.heard(examples, rows, stage):
         slices = examples.slices(batch.rows)
         for tally, signal in zip(teachers.values(), signals, strict=True):
@@ -183,9 +195,9 @@ def judge_teachers(asked: Asked, measured: dict[str, dict[str, float]], stage: S
     order = in_order(examples.slices(rows))
     return Judgement(
         teachers={name: tally.scores(order) for name, tally in teachers.items()},
-        uniform=uniform.tally.scores(order),
-        combined=combined.tally.scores(order),
-        weights=combined.mean_weights(order),
+        uniform=uniform.tally.scores(order) if whole else None,
+        combined=combined.tally.scores(order) if whole else None,
+        weights=combined.mean_weights(order) if whole else {},
         parity=parity,
         parity_same_label=same,
         parity_examples=len(probe),

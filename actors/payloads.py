@@ -7,11 +7,15 @@ from pathlib import Path
 
 from actors.teacher import TeacherSpec
 from actors.workspace import Workspace, tokenizer_of
+from tutelage.config.models import TeacherConfig
+from tutelage.config.payload import AutoPayload, Payload, TopKPayload
 from tutelage.data.examples import Examples
 from tutelage.signals.planner import JobFacts, Planned, TeacherFacts, plan
 from tutelage.signals.spec import PayloadSpec
 from tutelage.tasks import signal_width
 
+SERVER_K = 20
+"""Log-probabilities a token that completions servers give unless they are told otherwise (vLLM)."""
 FLOP_A_WEIGHT = 6
 """Forward and backward pass of one position: two and four operations a weight."""
 
@@ -27,7 +31,7 @@ def planned(space: Workspace, measured: dict[str, dict[str, float]]) -> list[Pla
             width=_width(space, examples),
             # What a server computes between its last hidden state and its answer is not ours to see.
             hidden=None if teacher.remote else space.bases[teacher.name].hidden,
-            payload=teacher.payload,
+            payload=_asked_for(teacher),
         )
         for teacher in job.teachers
     ]
@@ -46,6 +50,13 @@ def planned(space: Workspace, measured: dict[str, dict[str, float]]) -> list[Pla
             measured=measured or None,
         ),
     )
+
+
+def _asked_for(teacher: TeacherConfig) -> Payload:
+    """A completions server can send the largest few alone, whatever would be cheapest."""
+    if teacher.remote and teacher.remote.type == "openai" and isinstance(teacher.payload, AutoPayload):
+        return TopKPayload(type="topk", k=SERVER_K)
+    return teacher.payload
 
 
 def dense_specs(space: Workspace, specs: Sequence[TeacherSpec]) -> dict[str, PayloadSpec]:

@@ -131,7 +131,7 @@ def _differences(
 
 
 def _entropy(losses: Losses, evidence: Evidence) -> torch.Tensor:
-    """What cross-entropy on draws is worth when teacher and student agree: T^2 H(q), summed over the terms."""
+    """Cross-entropy on draws when teacher and student agree: T^2 H(q), summed over the terms."""
     values = []
     for term in losses.terms:
         temperature = getattr(term, "temperature", 1.0)

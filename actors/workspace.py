@@ -29,7 +29,7 @@ class Workspace:
     rows: RowSet
     student: ModelCard
     bases: dict[str, ModelCard]
-    """For each teacher, the model it is or starts from."""
+    """For each teacher that is not remote, the model it is or starts from."""
     tokens: dict[str, Path]
     """Tokenised rows by tokenizer folder."""
 
@@ -52,15 +52,16 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
     """Fetch, check and tokenise. Raises ConfigError, ModelError or DataError, before anything is trained."""
     with ui.stage("fetch") as stage:
         student = describe(resolve_model(job.student.model, home, stage))
-        bases = {
-            teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in job.teachers
-        }
+        here = [teacher for teacher in job.teachers if teacher.remote is None]
+        bases = {teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in here}
         check_student(job.student, student, job.data.max_tokens)
-        for teacher in job.teachers:
+        for teacher in here:
             card = bases[teacher.name]
             check_tokenizer(f"teachers.{teacher.name}.model", card, teacher.max_tokens or job.data.max_tokens)
             if not teacher.finetune:
                 teacher_label_order(teacher, card, job.task)
+        if job.task.type == "causal-lm":
+            _check_vocabularies(job, student, bases, home)
     with ui.stage("data") as stage:
         rows = read_rows(job, home, stage)
         _say_counts(rows, stage)
@@ -74,6 +75,18 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
             folder: tokenise(rows, folder, job.data.max_tokens, home, stage) for folder in sorted(folders)
         }
     return Workspace(job, home, rows, student, bases, tokens)
+
+
+def _check_vocabularies(job: JobConfig, student: ModelCard, bases: dict[str, ModelCard], home: Path) -> None:
+    """Teachers are asked in the student's token ids, so these must mean the same to them."""
+    from tutelage.models.load import load_tokenizer
+    from tutelage.models.vocabulary import check_vocabulary
+
+    ours = load_tokenizer(tokenizer_of(job.student.tokenizer, student, home))
+    for teacher in job.teachers:
+        if teacher.name in bases:
+            folder = tokenizer_of(teacher.tokenizer, bases[teacher.name], home)
+            check_vocabulary(f"teachers.{teacher.name}", ours, load_tokenizer(folder))
 
 
 def tokenizer_of(tokenizer: str | None, model: ModelCard, home: Path) -> str:

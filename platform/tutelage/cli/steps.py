@@ -115,6 +115,11 @@ def export_version(job: Job, space: Workspace, student: Distilled) -> Exported:
     from actors.judge_student import judge_student
     from tutelage.export.student import export_student
 
+    if job.loaded.job.task.type != "sequence-classification":
+        raise ConfigError(
+            f"task.type is {job.loaded.job.task.type}: ONNX export serves sequence-classification alone",
+            fix=f"the trained student is in {student.folder}, for transformers to load",
+        )
     config = space.job
     out = space.runs / student.run / "export"
     with job.console.stage("export") as stage:
