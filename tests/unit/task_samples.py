@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from tests.unit.data_samples import jsonl
 from tutelage.config import JobConfig
+from tutelage.config.task import Task
 from tutelage.data.batch import Batch
 from tutelage.data.examples import Examples
 from tutelage.data.rows import read_rows
@@ -27,7 +29,8 @@ TASKS: dict[str, dict[str, Any]] = {
     "causal-lm": {"type": "causal-lm"},
 }
 UNICODE = [
-    "naïve", "e\u0301te\u0301", "日本語", "👩‍👩‍👧", "👍🏽", "नमस्ते", "(1998)", "don't", "ﬁne", "İstanbul", "…", "x",
+    "naïve", "e\u0301te\u0301", "日本語", "👩\u200d👩\u200d👧", "👍🏽", "नमस्ते", "(1998)", "don't", "ﬁne",
+    "İstanbul", "…", "x",
 ]  # fmt: skip
 
 
@@ -107,7 +110,38 @@ class Side:
 
 def side(folder: Path, task: dict[str, Any], name: str = "model", **model: Any) -> Side:
     """A tiny model of the task."""
-    section = task_job(task, {"s": {"path": "none"}}).task
+    section: Any = TypeAdapter(Task).validate_python(task)
     labels = list(section.labels) or None
     path = tiny_model(folder / name, section.type, labels, **model)
     return Side(build_task(section), section, path)
+
+
+def trained_tokenizer(kind: str, corpus: list[str]) -> Any:
+    """A fast tokenizer of one of the usual families, learned from the texts: its own splits and offsets."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from tutelage.testing.classification import wrapped
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    if kind == "byte-bpe":
+        tokenizer: Any = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer: Any = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    elif kind == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special)
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.normalizer = normalizers.NFKC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=150, special_tokens=special, unk_token="[UNK]", show_progress=False
+        )
+    tokenizer.train_from_iterator(corpus, trainer)
+    found = wrapped(tokenizer)
+    assert isinstance(found, PreTrainedTokenizerFast)
+    return found
