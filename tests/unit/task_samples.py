@@ -98,14 +98,16 @@ class Side:
             return self.kind.score(self.model, self.tokenizer, self.request(batch, kind), max_tokens)
 
     def study(self, batch: Batch) -> StudentRows:
-        inputs = {
-            "input_ids": torch.from_numpy(batch.input_ids_BT),
-            "attention_mask": torch.from_numpy(batch.attention_mask_BT),
-        }
-        if batch.token_types_BT is not None:
-            inputs["token_type_ids"] = torch.from_numpy(batch.token_types_BT)
         with torch.no_grad():
-            return self.kind.student(self.model(**inputs), batch)
+            return self.kind.student(self.model(**inputs_of(batch)), batch)
+
+
+def inputs_of(batch: Batch) -> dict[str, torch.Tensor]:
+    """What the student is called with."""
+    inputs = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
+    if batch.token_types_BT is not None:
+        inputs["token_type_ids"] = batch.token_types_BT
+    return {name: torch.from_numpy(array) for name, array in inputs.items()}
 
 
 def side(folder: Path, task: dict[str, Any], name: str = "model", **model: Any) -> Side:
