@@ -1,153 +1,352 @@
 """One teacher as a student worker sees it: whom to ask, whom to trust, when to give up.
 
-Shapes: N examples of a request.
+A question is cut into parts by its tokens. A part goes to the replica with the least outstanding tokens. A
+slow one is also asked of a second replica: the first good answer counts, the other is dropped unseen. A
+fault (lost, late, wrong) moves the part to another replica, until the retries are used up.
+
+Shapes: N examples of a request, V vocabulary, H hidden.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from statistics import median
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import Any
 
-from actors.replica import Pending, Replica, ReplicaAwayError, ReplicaLateError, ReplicaLostError
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.absence import Absence
+from actors.clock import Clock, SystemClock
+from actors.counters import TeacherCounters
+from actors.members import FixedMembers, Members, Roster
+from actors.pace import Pace
+from actors.parts import Attempt, Part, Question, cut
+from actors.replica import Replica, ReplicaAwayError, ReplicaLostError
+from actors.routing import Routing
 from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
-from tutelage.signals.exchange import Reply, Request
-from tutelage.signals.packet import Packet
+from tutelage.signals.exchange import Request
+from tutelage.signals.packet import Packet, join
 from tutelage.signals.payloads import fault
 from tutelage.signals.spec import PayloadSpec
 
-RESTART_PAUSE_S = 1.0
-"""Time between two looks at replicas that are all being restarted."""
+HEARTBEAT_S = 0.1
+"""Time between two looks at what nothing announces, such as a replica that joins."""
+SHORTEST_S = 1e-3
 
-
-@dataclass
-class TeacherCounters:
-    """What one teacher cost one student worker."""
-
-    calls: int = 0
-    examples: int = 0
-    positions: int = 0
-    cached: int = 0
-    """Examples answered by the store."""
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    retries: int = 0
-    hedges: int = 0
-    """Questions put to a second replica because the first was slow."""
-    waited_s: float = 0.0
-    """Time the student waited for this teacher."""
-    seconds: list[float] = field(default_factory=list)
-    """Working time of each call, at most the last thousand."""
-
-    def add(self, request: Request, reply: Reply) -> None:
-        """Count one good reply."""
-        self.calls += 1
-        self.examples += len(request)
-        self.positions += int(reply.packet.lengths_N.sum())
-        self.bytes_sent += request.nbytes
-        self.bytes_received += reply.packet.nbytes + len(reply.digest)
-        self.seconds = [*self.seconds[-999:], reply.seconds]
-
-    @staticmethod
-    def total(parts: list[TeacherCounters]) -> TeacherCounters:
-        """The sum over student workers."""
-        whole = TeacherCounters()
-        for part in parts:
-            for name, value in asdict(part).items():
-                setattr(whole, name, getattr(whole, name) + value)
-        return whole
-
-    def to_json(self) -> dict[str, float]:
-        """Plain values, with the median working time of a call in place of all times."""
-        values = {name: value for name, value in asdict(self).items() if name != "seconds"}
-        return {**values, "p50_ms": 1000 * median(self.seconds) if self.seconds else 0.0}
-
-
-@dataclass
-class Question:
-    """A request and where it has been sent."""
-
-    request: Request
-    replica: int
-    pending: Pending
+_FIX = "look at the teacher's log; stream.retries and stream.deadline_s set the patience"
 
 
 class TeacherChannel:
-    """One teacher's replicas: the least busy one is asked, a fault moves the batch to the next."""
+    """The replicas of one teacher, asked by one thread. `members` may be a list of replicas."""
 
     def __init__(
         self,
         name: str,
-        replicas: list[Replica],
+        members: Members | Sequence[Replica],
         spec: PayloadSpec,
         config: StreamConfig,
-        pause: Callable[[float], None] = time.sleep,
+        clock: Clock | None = None,
     ) -> None:
         self.name = name
         self.spec = spec
         self.counters = TeacherCounters()
-        self._replicas = replicas
+        self._members = FixedMembers(members) if isinstance(members, Sequence) else members
         self._config = config
-        self._pause = pause
-        self._outstanding: Counter[int] = Counter()
+        self._clock = clock or SystemClock()
+        self._wake = threading.Event()
+        self._pace = Pace(f"{os.getpid()}-{uuid.uuid4().hex[:6]}", self._clock.now())
+        self._open: list[Part] = []
+        """Parts without an answer, in the order in which they were asked."""
+        self._routing = Routing()
+        self._absence = Absence(name, config.backoff_max_s)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know: the teacher is left out, the teacher is back."""
+        return list(self._absence.notes)
 
     def ask(self, request: Request) -> Question:
-        """Send the request to the least busy replica."""
-        index = min(range(len(self._replicas)), key=lambda i: (self._outstanding[i], i))
-        return self._send(index, request)
+        """Send the request, in parts, without waiting for the answer."""
+        parts = [self._part(piece) for piece in cut(request, self._members.batch_tokens)]
+        if self._left_out():
+            for part in parts:
+                part.lost = True
+        now = self._clock.now()
+        for part in parts:
+            if not part.lost:
+                self._open.append(part)
+                self._send(part, now)
+        self._report(now)
+        return Question(request, parts)
 
     def take(self, question: Question) -> Packet | None:
-        """Wait for a reply that can be trusted. Raises TeacherError when the retries are used up.
+        """Wait for an answer that can be trusted; None when the teacher is done without.
 
-        A replica that is being restarted costs no retry until it has had `deadline_s` to load its model.
+        Raises TeacherError when the retries are used up and stream.on_loss is `fail`.
         """
-        begin = time.perf_counter()
+        begin = self._clock.now()
         try:
-            return self._take(question)
+            self._settle(question.parts)
         finally:
-            self.counters.waited_s += time.perf_counter() - begin
+            self.counters.waited_s += self._clock.now() - begin
+        for part in question.parts:
+            if part.error is not None:
+                raise part.error
+        if any(part.lost for part in question.parts):
+            self.counters.lost_batches += 1
+            return None
+        packets = [part.result.packet for part in question.parts]
+        return packets[0] if len(packets) == 1 else join(packets)
 
-    def _take(self, question: Question) -> Packet:
-        request = question.request
-        faults: list[str] = []
-        away, patience_s = 0, self._config.deadline_s
+    def head(self) -> NDArray[np.float32]:
+        """The teacher's output layer [V, H], of any replica, by the rules of a question.
+
+        Raises TeacherError also with on_loss `degrade`: hidden states mean nothing without it.
+        """
+        part = Part("its output layer", 1, lambda replica: replica.head(), _head_fault, self._config.retries)
+        self._open.append(part)
+        self._settle([part])
+        if part.error is not None:
+            raise part.error
+        head_VH: NDArray[np.float32] = part.result
+        return head_VH
+
+    def view(self) -> dict[str, float]:
+        """How it goes just now, and the counters so far: plain numbers for a live view."""
+        now, counted = self._clock.now(), self.counters
+        roster = self._members.current()
+        return {
+            **counted.to_json(),
+            "queue_depth": float(len(self._awaited())),
+            "replicas": float(len(roster.replicas)),
+            "starting": float(roster.starting),
+            "respawns": float(roster.respawns),
+            "replies_s": self._pace.replies_per_s(now),
+            "bytes_position": counted.bytes_received / max(1, counted.positions),
+            "left_out": float(bool(self._absence)),
+        }
+
+    # Waiting
+
+    def _settle(self, parts: list[Part]) -> None:
+        """Look after all open parts until these are settled."""
         while True:
-            restarting, reply = False, None
-            try:
-                reply = question.pending.take(self._config.deadline_s)
-                problem = fault(request, reply)
-            except (ReplicaLostError, ReplicaLateError) as error:
-                problem, restarting = str(error), isinstance(error, ReplicaAwayError)
-            index = question.replica
-            self._outstanding[index] -= 1
-            if problem is None and reply is not None:
-                self.counters.add(request, reply)
-                return reply.packet
-            if restarting and patience_s > 0:
-                self.counters.retries += not away
-                away += 1
-                if away % len(self._replicas) == 0:
-                    patience_s -= RESTART_PAUSE_S
-                    self._pause(RESTART_PAUSE_S)
-                question = self._send((index + 1) % len(self._replicas), request)
-                continue
-            faults.append(f"{self._replicas[index].name}: {problem}")
-            if len(faults) > self._config.retries:
-                raise TeacherError(
-                    f"teacher '{self.name}' gave no usable reply for batch {request.digest.hex()} "
-                    f"in {len(faults)} attempts: {'; '.join(faults)}",
-                    fix="look at the teacher's log; stream.retries and stream.deadline_s set the patience",
-                )
-            self.counters.retries += 1
-            rounds, others = divmod(len(faults), len(self._replicas))
-            if not others:
-                # Every replica has failed and is being restarted: give them time to load their model.
-                self._pause(min(8.0, 0.5 * 2**rounds))
-            question = self._send((index + 1) % len(self._replicas), request)
+            self._wake.clear()
+            now = self._clock.now()
+            self._look(now)
+            if any(part.lost or part.error for part in parts):
+                for part in parts:
+                    self._drop(part)
+                    part.lost = True
+            if all(part.settled for part in parts):
+                return
+            self._report(now)
+            self._clock.wait(self._wake, self._patience(now))
 
-    def _send(self, index: int, request: Request) -> Question:
-        self._outstanding[index] += 1
-        return Question(request, index, self._replicas[index].ask(request))
+    def _look(self, now: float) -> None:
+        """See what has arrived, and send again what must be; parts of later batches too."""
+        live = [attempt for part in self._open for attempt in part.live]
+        self._routing.tidy(self._members.current().replicas, live)
+        for part in list(self._open):
+            for attempt in list(part.live):
+                if part.settled:
+                    break
+                if attempt.arrived is not None:
+                    self._judge(part, attempt, now)
+                elif now - attempt.sent >= self._config.deadline_s:
+                    self._late(part, attempt, now)
+            if not part.settled and not part.live:
+                self._send(part, now)
+            elif not part.settled:
+                self._hedge(part, now)
+        self._open = [part for part in self._open if not part.settled]
+
+    def _patience(self, now: float) -> float:
+        """Time until something must be looked at that no arrival announces."""
+        times = [HEARTBEAT_S if not part.live else 1.0 for part in self._open]
+        for part in self._open:
+            times += [part.not_before - now] if part.not_before > now else []
+            times += [attempt.sent + self._config.deadline_s - now for attempt in part.live]
+        hedge_s = self._pace.hedge_s(self._config.hedge_after, self._config.hedge_min_s)
+        if hedge_s is not None:
+            ages = [now - part.live[0].sent for part in self._open if part.live and not part.hedged]
+            # One that is due and finds nobody free is looked at again at the next beat.
+            times += [hedge_s - age if age < hedge_s else HEARTBEAT_S for age in ages]
+        # Sums of times are rounded: without a least wait, one that is due in 1e-16 s would never come.
+        return max(SHORTEST_S, min(times, default=HEARTBEAT_S))
+
+    # Answers
+
+    def _judge(self, part: Part, attempt: Attempt, now: float) -> None:
+        """Trust the answer, or send the part elsewhere."""
+        part.live.remove(attempt)
+        self._routing.answered(attempt)
+        replica = attempt.replica
+        try:
+            reply = attempt.pending.take(0)
+            problem = part.check(reply)
+        except ReplicaAwayError as error:
+            self._away(part, replica, str(error), now)
+        except ReplicaLostError as error:
+            self._members.lost(replica, str(error))
+            self._fault(part, replica, str(error), now)
+        except Exception as error:  # whatever a replica fails with concerns the replica
+            self._distrust(part, replica, str(error), now)
+        else:
+            if problem is not None:
+                self._distrust(part, replica, f"answered with {problem}", now)
+            else:
+                self._accept(part, attempt, reply, now)
+
+    def _accept(self, part: Part, attempt: Attempt, reply: Any, now: float) -> None:
+        part.result = reply
+        self._drop(part)
+        self._routing.trust(attempt.replica)
+        self._absence.over()
+        if part.request is not None:
+            latency_s = (attempt.arrived or now) - attempt.sent
+            self.counters.add(part.request, reply, latency_s)
+            self._pace.add(now, latency_s, reply.seconds)
+
+    def _distrust(self, part: Part, replica: Replica, problem: str, now: float) -> None:
+        """Its process lives and answers wrong; twice is no accident."""
+        if self._routing.distrust(replica):
+            self._members.lost(replica, problem)
+        self._fault(part, replica, problem, now)
+
+    def _late(self, part: Part, attempt: Attempt, now: float) -> None:
+        """Ask elsewhere. The replica is taken for hung when it has answered nothing at all for as long."""
+        replica, deadline_s = attempt.replica, self._config.deadline_s
+        part.live.remove(attempt)
+        self._routing.drop(attempt)
+        problem = f"no answer within {deadline_s:g} s"
+        if self._routing.silent_for(replica, now) >= deadline_s:
+            self._members.lost(replica, problem)
+        self._fault(part, replica, problem, now)
+
+    def _away(self, part: Part, replica: Replica, problem: str, now: float) -> None:
+        """Not counted as a fault before it has been away for a deadline."""
+        if part.away_since is None:
+            part.away_since = now
+            self.counters.retries += 1
+        if now - part.away_since >= self._config.deadline_s:
+            self._fault(part, replica, problem, now)
+        else:
+            part.failed.add(replica)
+            self._routing.avoid(replica, now + self._config.backoff_s)
+
+    def _fault(self, part: Part, replica: Replica, problem: str, now: float) -> None:
+        part.failed.add(replica)
+        part.faults.append(f"{replica.name}: {problem}")
+        self._routing.avoid(replica, now + self._config.backoff_s)
+        if part.live:
+            return  # a second replica is at it already
+        if len(part.faults) > part.retries:
+            attempts = f"in {len(part.faults)} attempts: {'; '.join(part.faults)}"
+            self._give_up(part, f"gave no usable reply for {part.label} {attempts}", now)
+        else:
+            self.counters.retries += 1
+
+    def _give_up(self, part: Part, why: str, now: float) -> None:
+        if self._config.on_loss == "fail" or part.request is None:
+            part.error = TeacherError(f"teacher '{self.name}' {why}", fix=_FIX)
+            return
+        self._absence.begin(why, self._members.current().replicas, now)
+        part.lost = True
+        for other in self._open:
+            if not other.live and not other.settled and other.request is not None:
+                other.lost = True
+
+    def _left_out(self) -> bool:
+        """Whether the teacher is not asked now. While an answer is on its way, no other is tried for."""
+        if not self._absence:
+            return False
+        waiting = any(not part.settled for part in self._open)
+        return waiting or not self._absence.probes(self._members.current().replicas, self._clock.now())
+
+    # Questions
+
+    def _part(self, request: Request) -> Part:
+        return Part(
+            f"batch {request.digest.hex()}",
+            max(1, request.weight),
+            lambda replica: replica.ask(request),
+            lambda reply: fault(request, reply),
+            # Who waits to hear whether a teacher is back does not wait long.
+            0 if self._absence else self._config.retries,
+            request,
+        )
+
+    def _send(self, part: Part, now: float) -> None:
+        """Ask the replica with the least to do, if there is one that may be asked now."""
+        roster = self._members.current()
+        if not roster.replicas:
+            self._nobody(part, roster, now)
+            return
+        part.nobody_since = None
+        fresh = [replica for replica in roster.replicas if replica not in part.failed]
+        if not fresh:
+            if not part.not_before:
+                pause_s = min(self._config.backoff_max_s, self._config.backoff_s * 2**part.rounds)
+                part.rounds, part.not_before = part.rounds + 1, now + pause_s
+            if now < part.not_before:
+                return
+            part.failed.clear()
+            fresh = list(roster.replicas)
+        part.not_before = 0.0
+        self._attempt(part, self._routing.least(fresh, now))
+
+    def _nobody(self, part: Part, roster: Roster, now: float) -> None:
+        if part.nobody_since is None:
+            part.nobody_since = now
+        if roster.broken:
+            self._give_up(part, f"gave no usable reply for {part.label}: {roster.broken}", now)
+        elif now - part.nobody_since >= self._config.start_s:
+            said = f"; {roster.said}" if roster.said else ""
+            self._give_up(part, f"had no replica for {self._config.start_s:g} s (stream.start_s){said}", now)
+
+    def _hedge(self, part: Part, now: float) -> None:
+        """Ask a second replica that has less to do than the slow one."""
+        hedge_s = self._pace.hedge_s(self._config.hedge_after, self._config.hedge_min_s)
+        slow = part.live[0]
+        if hedge_s is None or part.hedged or now - slow.sent < hedge_s:
+            return
+        others = [
+            replica
+            for replica in self._members.current().replicas
+            if replica is not slow.replica
+            and replica not in part.failed
+            and self._routing.weight(replica) < self._routing.weight(slow.replica)
+        ]
+        if others:
+            part.hedged = True
+            self.counters.hedges += 1
+            self._attempt(part, self._routing.least(others, now))
+
+    def _attempt(self, part: Part, replica: Replica) -> None:
+        attempt = Attempt.send(part, replica, self._clock, self._wake)
+        self._routing.sent(attempt)
+        part.live.append(attempt)
+
+    def _drop(self, part: Part) -> None:
+        """Nobody waits for its answers any more."""
+        for attempt in part.live:
+            self._routing.drop(attempt)
+        part.live = []
+
+    def _awaited(self) -> list[Attempt]:
+        return [attempt for part in self._open for attempt in part.live if attempt.arrived is None]
+
+    def _report(self, now: float) -> None:
+        if self._pace.due(now):
+            self._members.report(self._pace.load(now, [attempt.sent for attempt in self._awaited()]))
+
+
+def _head_fault(head_VH: Any) -> str | None:
+    if not isinstance(head_VH, np.ndarray) or head_VH.ndim != 2 or head_VH.dtype != np.float32:
+        return "its output layer is no float32 matrix"
+    return None if np.isfinite(head_VH).all() else "its output layer holds NaN or infinity"

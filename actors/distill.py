@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from actors.board import RayBoard
-from actors.evaluate import Asked, Judgement, judge_teachers, measure_teachers
+from actors.evaluate import Asked, Judgement, judge_teachers, judgeable, measure_teachers
 from actors.finetune import Finetuned
 from actors.fleet import Fleet, threads_of
-from actors.payloads import dense_specs, signal_folders
+from actors.payloads import planned, signal_folders
+from actors.remote.setup import check_payload, remote_spec
 from actors.student import fit_all
 from actors.teacher import TeacherSpec
 from actors.training import Training
 from actors.workspace import Workspace, distill_run, finished, forget, tokenizer_of
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import Validated
+from tutelage.data.catalog import resolve_model
 from tutelage.errors import TrainError
 from tutelage.files import atomic_write
 from tutelage.models.describe import describe, teacher_label_order
@@ -62,9 +64,9 @@ def distill(
         return known
     folder, result = space.runs / run, finished(space, run)
     by_name = {teacher.name: teacher for teacher in space.job.teachers}
-    fleet = Fleet([(spec, by_name[spec.name]) for spec in specs])
+    fleet = Fleet([(spec, by_name[spec.name]) for spec in specs], space.job.stream)
     try:
-        asked = Asked(space, specs, fleet.replicas, space.signals)
+        asked = Asked(space, judgeable(specs), fleet.members, space.signals)
         measured: dict[str, dict[str, float]] = {}
         if isinstance(space.job.combiner, Validated):
             with ui.stage("fleet") as stage:
@@ -112,7 +114,10 @@ def student_training(
     """The training of the student."""
     job = space.job
     tokenizer = tokenizer_of(job.student.tokenizer, space.student, space.home)
-    payloads = dense_specs(space, specs)
+    payloads = {choice.teacher: choice.spec for choice in planned(space, measured)}
+    for spec in specs:
+        if spec.remote is not None:
+            check_payload(spec, payloads[spec.name], tokenizer)
     return Training(
         run=run,
         base=space.student.folder,
@@ -142,7 +147,7 @@ def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
     board = RayBoard.start()
     try:
         with board.watch(lambda posts: _show(stage, posts.get(run))):
-            result = fit_all({run: training}, fleet.replicas, board)[run]
+            result = fit_all({run: training}, fleet.members, board)[run]
     finally:
         board.stop()
     calls = ", ".join(f"{name} {int(counted['calls'])}" for name, counted in result["teachers"].items())
@@ -154,6 +159,16 @@ def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
 
 def _spec(space: Workspace, teacher: TeacherConfig, finetuned: dict[str, Finetuned]) -> TeacherSpec:
     job = space.job
+    max_tokens = teacher.max_tokens or job.data.max_tokens
+    if teacher.remote is not None:
+        folder = resolve_model(teacher.tokenizer, space.home) if teacher.tokenizer else ""
+        return remote_spec(
+            teacher,
+            job.task,
+            tokenizer=folder,
+            max_tokens=max_tokens,
+            deadline_s=job.stream.deadline_s,
+        )
     if teacher.name in finetuned:
         card = describe(finetuned[teacher.name].folder)
         order = [card.labels.index(label) for label in job.task.labels]
@@ -161,7 +176,6 @@ def _spec(space: Workspace, teacher: TeacherConfig, finetuned: dict[str, Finetun
         card = space.bases[teacher.name]
         order = teacher_label_order(teacher, card, job.task)
     tokenizer = tokenizer_of(teacher.tokenizer, card, space.home)
-    max_tokens = teacher.max_tokens or job.data.max_tokens
     return TeacherSpec(
         name=teacher.name,
         model=card.folder,

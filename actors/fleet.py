@@ -1,77 +1,265 @@
-"""The fleet: the replicas of each teacher as Ray actors."""
+"""The fleet on Ray: the supervisor as an actor, the replicas that it starts, and the driver's hold on both.
+
+A replica reserves `num_cpus` and `num_gpus` of its teacher; fractions go to Ray as they are, so
+`num_gpus: 0.25` puts four replicas, of one teacher or of several, on one card. Ray counts shares and
+divides nothing: the memory of all who share a card must fit.
+
+The driver owns the supervisor, and the supervisor owns the replicas. When an owner dies, however it dies,
+Ray ends what it owns, so nothing is left behind.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
-from actors.reasons import reason
-from actors.replica import RayReplica, Replica
-from actors.teacher import Teacher, TeacherSpec
+from actors.clock import SystemClock
+from actors.members import Load, Members, RayMembers
+from actors.reasons import own_error, reason
+from actors.scorer import AnyTeacher
+from actors.spawner import BrokenError
+from actors.supervisor import Bounds, Supervisor
+from actors.teacher import TeacherSpec
 from tutelage.config.models import TeacherConfig
+from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
+
+TICK_S = 0.2
+"""Time between two looks of the supervisor at its replicas."""
+WATCH_S = 30.0
+"""Longest time that a question for a change of the roster is left open."""
+STOP_S = 5.0
+
+Plan = tuple[TeacherSpec, TeacherConfig]
+
+
+class RaySpawner:
+    """Starts teachers as Ray actors."""
+
+    def __init__(self, teachers: Sequence[Plan], reserve: dict[str, float]) -> None:
+        import ray
+
+        self._plans = {spec.name: (spec, config) for spec, config in teachers}
+        self._reserve = reserve
+        self._actor = ray.remote(AnyTeacher)
+
+    def start(self, teacher: str, name: str) -> RayBody:
+        """Submit the actor; it loads on its own."""
+        spec, config = self._plans[teacher]
+        # A lost call is asked again by the channel, which knows of other replicas, and a lost process is
+        # replaced by the supervisor, which tells everybody.
+        options = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus, "max_restarts": 0}
+        return RayBody(self._actor.options(max_task_retries=0, **options).remote(spec, name))
+
+    def room(self, teacher: str) -> bool:
+        """Whether a replica fits in what is free, with the reserve left over."""
+        import ray
+
+        _, config = self._plans[teacher]
+        free: Any = ray.available_resources
+        have = free()
+        return all(
+            have.get(kind, 0.0) - self._reserve.get(kind, 0.0) >= need
+            for kind, need in (("CPU", config.num_cpus), ("GPU", config.num_gpus))
+            if need > 0
+        )
+
+    def room_text(self) -> str:
+        """CPUs and GPUs that are free."""
+        import ray
+
+        free: Any = ray.available_resources
+        have = free()
+        return f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs free"
+
+
+class RayBody:
+    """A teacher's actor."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.ready: Future[Any] = Future()
+        self._describe = handle.describe.remote().future()
+        self._describe.add_done_callback(self._loaded)
+
+    def _loaded(self, described: Future[Any]) -> None:
+        error = described.exception()
+        if error is None:
+            self.ready.set_result(described.result())
+        elif own_error(error) is not None or "tutelage.errors." in str(error):
+            self.ready.set_exception(BrokenError(reason(error)))
+        else:
+            self.ready.set_exception(error)
+
+    def card(self) -> dict[str, str]:
+        """What the teacher says of itself."""
+        card: dict[str, str] = self.ready.result()
+        return card
+
+    def ping(self) -> Future[Any]:
+        """The actor does one call after another, so this one ends when those before it have."""
+        future: Future[Any] = self.handle.describe.remote().future()
+        return future
+
+    def why(self, error: BaseException | None) -> str:
+        """The error in a line."""
+        return "no reason known" if error is None else reason(error)
+
+    def end(self) -> None:
+        """Kill the actor; also one that hangs in a call."""
+        import ray
+
+        ray.kill(self.handle)
+
+
+class SupervisorActor:
+    """The supervisor with a heart-beat, and a call that waits for changes; for any number of workers."""
+
+    def __init__(self, teachers: Sequence[Plan], stream: StreamConfig, reserve: dict[str, float]) -> None:
+        bounds = {spec.name: Bounds(config.min_replicas, config.most_replicas) for spec, config in teachers}
+        self._inner = Supervisor(bounds, RaySpawner(teachers, reserve), stream, SystemClock())
+        self._inner.tick()
+        self._incarnation = time.time_ns()
+        self._beat: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+
+    async def watch(self, teacher: str, known: Any) -> tuple[Any, list[tuple[str, Any]], dict[str, Any]]:
+        """Version and roster, as soon as the version is another one than `known`."""
+        self._live()
+        end = time.monotonic() + WATCH_S
+        while self._version(teacher) == known and (left_s := end - time.monotonic()) > 0:
+            await self._next_change(left_s)
+        return (self._version(teacher), *self._inner.roster(teacher))
+
+    async def settled(self) -> tuple[str, list[dict[str, str]]]:
+        """Wait until every teacher has its least replicas: their cards; or why a teacher cannot load."""
+        self._live()
+        while not self._inner.settled():
+            await self._next_change(WATCH_S)
+        cards = [card for teacher in self._inner.state() for card in self._inner.cards(teacher)]
+        return self._inner.broken(), cards
+
+    async def lost(self, teacher: str, name: str, why: str) -> None:
+        """A worker found a replica gone, hung or wrong."""
+        self._live()
+        self._inner.lost(teacher, name, why)
+        self._inner.tick()
+        await self._tell()
+
+    async def report(self, teacher: str, load: Load) -> None:
+        """A worker says how busy it keeps a teacher."""
+        self._inner.report(teacher, load)
+
+    async def state(self) -> dict[str, dict[str, int]]:
+        """Numbers for a person."""
+        return self._inner.state()
+
+    async def end(self) -> None:
+        """End all replicas."""
+        self._inner.end()
+
+    def _version(self, teacher: str) -> tuple[int, int]:
+        # An actor that was started again counts from 0 again.
+        return self._incarnation, self._inner.version(teacher)
+
+    def _live(self) -> None:
+        if self._beat is None:
+            self._beat = asyncio.get_running_loop().create_task(self._heart())
+
+    async def _heart(self) -> None:
+        while True:
+            self._inner.tick()
+            await self._tell()
+            await asyncio.sleep(TICK_S)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _next_change(self, timeout_s: float) -> None:
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+            except TimeoutError:
+                return
 
 
 class Fleet:
-    """Starts all replicas at once; a replica whose process dies is restarted by Ray."""
+    """The driver's hold on the replicas of all teachers. They are started at once, in the background."""
 
-    def __init__(self, teachers: list[tuple[TeacherSpec, TeacherConfig]]) -> None:
-        import ray
-
-        self._replicas: dict[str, list[Replica]] = {}
-        self._handles: list[Any] = []
-        actor = ray.remote(Teacher)
-        for spec, config in teachers:
-            handles = [
-                actor.options(
-                    num_cpus=config.num_cpus,
-                    num_gpus=config.num_gpus,
-                    max_restarts=-1,
-                    # A lost call is asked again by the stream, which knows of other replicas.
-                    max_task_retries=0,
-                ).remote(spec, index)
-                for index in range(config.replicas)
-            ]
-            self._handles += handles
-            self._replicas[spec.name] = [
-                RayReplica(f"{spec.name}-{index}", handle) for index, handle in enumerate(handles)
-            ]
-
-    @property
-    def replicas(self) -> dict[str, list[Replica]]:
-        """The replicas of each teacher; they may be sent to other processes."""
-        return self._replicas
-
-    def ready(self, deadline_s: float) -> list[dict[str, str]]:
-        """Wait until every replica has loaded its model, and say what it is.
-
-        Raises TeacherError with the reason of the first replica that cannot load.
+    def __init__(
+        self,
+        teachers: Sequence[Plan],
+        stream: StreamConfig | None = None,
+        reserve: dict[str, float] | None = None,
+    ) -> None:
+        """Args:
+        teachers: what each replica loads, and how many there may be.
+        stream: patience, pauses and targets; defaults when null.
+        reserve: CPUs and GPUs that replicas beyond the least number leave free for trainings to come.
         """
         import ray
 
-        pending = [handle.describe.remote() for handle in self._handles]
+        remote: Any = ray.remote
+        actor = remote(SupervisorActor).options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
+        self._supervisor: Any = actor.remote(list(teachers), stream or StreamConfig(), reserve or {})
+        self._members: dict[str, Members] = {
+            spec.name: RayMembers(spec.name, self._supervisor, config.batch_tokens)
+            for spec, config in teachers
+        }
+
+    @property
+    def members(self) -> dict[str, Members]:
+        """Who may be asked for each teacher; they may be sent to other processes."""
+        return self._members
+
+    def ready(self, deadline_s: float) -> list[dict[str, str]]:
+        """Wait until every teacher has its least number of replicas, and say what they are.
+
+        Raises TeacherError with the reason of a teacher that cannot load.
+        """
+        import ray
+
         try:
-            cards: list[dict[str, str]] = ray.get(pending, timeout=deadline_s)
+            broken, cards = ray.get(self._supervisor.settled.remote(), timeout=deadline_s)
         except ray.exceptions.GetTimeoutError as error:
             free: Any = ray.available_resources  # Ray leaves it unannotated
             raise TeacherError(
                 f"the teachers did not load within {deadline_s:g} s: the cluster has {free()} free",
-                fix="lower teachers.*.num_cpus or num_gpus, or add nodes",
+                fix="lower teachers.*.min_replicas, num_cpus or num_gpus, or add nodes",
             ) from error
         except ray.exceptions.RayError as error:
             raise TeacherError(
-                f"a teacher cannot load: {reason(error)}",
-                fix="check the model's folder",
+                f"the fleet cannot be reached: {reason(error)}", fix="repeat the command"
             ) from error
-        return cards
+        if broken:
+            raise TeacherError(f"a teacher cannot load: {broken}", fix="check the model's folder")
+        found: list[dict[str, str]] = cards
+        return found
 
-    def stop(self) -> None:
-        """End all replicas."""
+    def state(self) -> dict[str, dict[str, int]]:
+        """For each teacher: replicas, starting, draining, respawns, added, removed."""
         import ray
 
-        for handle in self._handles:
-            ray.kill(handle)
-        self._handles = []
+        found: dict[str, dict[str, int]] = ray.get(self._supervisor.state.remote(), timeout=STOP_S)
+        return found
+
+    def stop(self) -> None:
+        """End all replicas, and the supervisor."""
+        import ray
+
+        if self._supervisor is None:
+            return
+        # Without an answer its replicas end all the same, as soon as Ray sees that their owner is gone.
+        with suppress(ray.exceptions.RayError):
+            ray.get(self._supervisor.end.remote(), timeout=STOP_S)
+        ray.kill(self._supervisor)
+        self._supervisor = None
 
 
 def threads_of(config: TeacherConfig) -> int:

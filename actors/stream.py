@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from actors.channel import Question, TeacherChannel
+from actors.channel import TeacherChannel
+from actors.parts import Question
 from tutelage.config.runtime import StreamConfig
 from tutelage.data.examples import Batch
 from tutelage.errors import StoreError

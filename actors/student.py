@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from actors.board import Poster
-from actors.channel import TeacherCounters
+from actors.counters import TeacherCounters
+from actors.members import Fleets
 from actors.reasons import own_error, reason
-from actors.replica import Replica
 from actors.training import Training, TrainState
 from tutelage.data.folders import whole_folder
 from tutelage.errors import TrainError, TutelageError
@@ -24,7 +24,7 @@ from tutelage.errors import TrainError, TutelageError
 _STATE, _BEST = "state.json", "best.safetensors"
 
 
-def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -> dict[str, Any]:
+def fit(training: Training, members: Fleets, board: Poster) -> dict[str, Any]:
     """Run a training on Ray Train and return its result. Raises TrainError.
 
     The result holds `points`, `teachers` (counters), `steps`, `seconds`, `waited_s`, `precision`.
@@ -36,7 +36,7 @@ def fit(training: Training, replicas: dict[str, list[Replica]], board: Poster) -
     api: Any = ray.train  # its annotations are still those of the first Ray Train
     trainer = lean_trainer()(
         train_worker,
-        train_loop_config={"training": training, "replicas": replicas, "board": board},
+        train_loop_config={"training": training, "members": members, "board": board},
         scaling_config=api.ScalingConfig(
             num_workers=train.workers,
             use_gpu=train.gpus_per_worker > 0,
@@ -97,9 +97,7 @@ def lean_trainer() -> Any:
     return LeanTrainer
 
 
-def fit_all(
-    trainings: dict[str, Training], replicas: dict[str, list[Replica]], board: Poster
-) -> dict[str, dict[str, Any]]:
+def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> dict[str, dict[str, Any]]:
     """Fit several trainings, as many at a time as the cluster's CPUs hold; results by the same names.
 
     Each `fit` waits in a daemon thread, so Ctrl-C reaches the caller at once and is not held up at exit.
@@ -118,7 +116,7 @@ def fit_all(
             if failed.is_set():
                 return
             try:
-                ended.put((name, fit(trainings[name], replicas, board)))
+                ended.put((name, fit(trainings[name], members, board)))
             except Exception as error:  # handed to the caller, who raises it
                 failed.set()
                 ended.put((name, error))
@@ -172,7 +170,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         if checkpoint is not None:
             engine.load(to_universal(saved) if universal else saved)
         examples = Examples.open(training.examples)
-        stream = open_stream(training, config["replicas"], examples)
+        stream = open_stream(training, config["members"], examples)
         tokenizer = load_tokenizer(training.tokenizer)
         trainer = Trainer(
             training,

@@ -20,7 +20,7 @@ from actors.board import Poster
 from actors.channel import TeacherChannel
 from actors.engine import Engine
 from actors.losses import asker
-from actors.replica import Replica
+from actors.members import Fleets
 from actors.stream import SignalStream
 from actors.training import Training, TrainState
 from tutelage.config.train import Precision
@@ -92,11 +92,10 @@ class RayKeeper:
             ray.train.report({"step": state.step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def open_stream(training: Training, replicas: dict[str, list[Replica]], examples: Examples) -> SignalStream:
+def open_stream(training: Training, members: Fleets, examples: Examples) -> SignalStream:
     """The stream of this worker; without teachers it hands batches through."""
     channels = [
-        TeacherChannel(name, replicas[name], spec, training.stream)
-        for name, spec in training.payloads.items()
+        TeacherChannel(name, members[name], spec, training.stream) for name, spec in training.payloads.items()
     ]
     stores = {
         name: open_store(training.stream.store, Path(training.stores[name]), name)

@@ -17,7 +17,7 @@ teachers:
     model: some/model
   - name: two
     model: some/model
-    replicas: 2
+    min_replicas: 2
 student:
   model: some/small
 combiner: {type: confidence, sharpness: 4}

@@ -1,33 +1,50 @@
 """Batches without a file, and replicas that fail on demand, for the tests of the stream.
 
-Shapes: B batch, C classes.
+Time is a manual clock's: a replica answers when the clock reaches the end of its work. Shapes: N examples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from actors.replica import Pending, ReplicaAwayError, ReplicaLateError, ReplicaLostError
-from actors.stream import SignalStream, TeacherChannel
-from actors.teacher import ScriptedTeacher
+from actors.channel import TeacherChannel
+from actors.clock import ManualClock
+from actors.members import FixedMembers, Members
+from actors.replica import Pending, ReplicaAwayError, ReplicaLostError
+from actors.stream import SignalStream
+from actors.teacher import ScriptedTeacher, with_logits
 from tutelage.config.runtime import StreamConfig
-from tutelage.data.examples import Batch
-from tutelage.signals.exchange import Logits, Reply, Request
+from tutelage.data.batch import Batch
+from tutelage.signals.exchange import Logits, Reply, Request, batch_digest
+from tutelage.signals.packet import Packet
+from tutelage.signals.spec import PayloadSpec
 from tutelage.signals.store import MemoryStore
 
 CLASSES = 3
-FAULTS = ("lost", "late", "digest", "nan", "shape")
+SPEC = PayloadSpec("dense", CLASSES)
+FAULTS = ("lost", "late", "digest", "nan", "inf", "shape", "raises")
 
 
 def rule(text: str, teacher: int = 0) -> list[float]:
     """Three logits that tell texts and teachers apart."""
     number = int.from_bytes(blake3(f"{teacher} {text}".encode()).digest(3), "big")
     return [number / 1000, -number / 999, float(len(text))]
+
+
+def digest(text: str) -> bytes:
+    return blake3(text.encode()).digest(length=16)
+
+
+def request(*texts: str) -> Request:
+    """A question about texts."""
+    digests = [digest(text) for text in texts]
+    return Request(batch_digest(digests), digests, np.ones(len(texts), np.int32), SPEC, texts=list(texts))
 
 
 @dataclass
@@ -52,75 +69,116 @@ def batches(parts: Sequence[Sequence[str]]) -> list[Batch]:
         ids_BT = np.ones((len(part), 8), np.int64)
         made.append(
             Batch(
-                rows,
-                [blake3(text.encode()).digest(length=16) for text in part],
-                ids_BT,
-                ids_BT,
-                np.full(len(part), -1, np.int64),
-                source,  # type: ignore[arg-type]
+                rows=rows,
+                digests=[digest(text) for text in part],
+                input_ids_BT=ids_BT,
+                attention_mask_BT=ids_BT,
+                labels_B=np.full(len(part), -1, np.int64),
+                _examples=source,  # type: ignore[arg-type]
             )
         )
     return made
+
+
+def ask(batch: Batch, spec: PayloadSpec) -> Request:
+    """The question to a teacher about a batch."""
+    return replace(request(*batch.texts), spec=spec)
 
 
 @dataclass
 class Flight:
     """Questions under way, over all replicas of one teacher."""
 
+    clock: ManualClock
     now: int = 0
     most: int = 0
+    cancelled: int = 0
     faults: dict[int, str] = field(default_factory=dict)
     """Call number -> what goes wrong with it."""
+    slow: dict[int, float] = field(default_factory=dict)
+    """Call number -> seconds of work, in place of those of the replica."""
     asked: list[tuple[int, list[str]]] = field(default_factory=list)
     """Replica and texts of each call."""
+    times: list[float] = field(default_factory=list)
+    """When each call was made."""
 
 
 class FakeReplica:
-    """A replica of one teacher; all of them count their calls together."""
+    """A replica of one teacher, which answers one call after another; all count their calls together."""
 
-    def __init__(self, index: int, teacher: ScriptedTeacher, flight: Flight) -> None:
+    def __init__(
+        self, index: int, teacher: ScriptedTeacher, flight: Flight, work_s: float = 0.1, hangs: bool = False
+    ) -> None:
         self.name = f"teacher-{index}"
-        self._index = index
+        self.index = index
+        self.hangs = hangs
         self._teacher = teacher
         self._flight = flight
+        self._work_s = work_s
+        self._free_at = 0.0
 
     def ask(self, request: Request) -> Pending:
         flight = self._flight
         number = len(flight.asked)
-        flight.asked.append((self._index, request.texts))
+        flight.asked.append((self.index, request.texts))
+        flight.times.append(flight.clock.now())
+        work_s = flight.slow.get(number, self._work_s)
+        return self._send(flight.faults.get(number), work_s, lambda: self._score(request, number, work_s))
+
+    def head(self) -> Pending:
+        number = len(self._flight.asked)
+        self._flight.asked.append((self.index, ["head"]))
+        return self._send(self._flight.faults.get(number), self._work_s, lambda: self._head(number))
+
+    def _send(self, fault: str | None, work_s: float, answer: Callable[[], Any]) -> Pending:
+        flight, future = self._flight, Future[Any]()
         flight.now += 1
         flight.most = max(flight.most, flight.now)
-        return _FakePending(self._teacher, request, flight, flight.faults.get(number))
+        self._free_at = max(self._free_at, flight.clock.now()) + work_s
 
+        def arrive() -> None:
+            flight.now -= 1
+            if fault == "lost":
+                future.set_exception(ReplicaLostError("the process is gone"))
+            elif fault == "away":
+                future.set_exception(ReplicaAwayError("the actor is restarting"))
+            elif fault == "raises":
+                future.set_exception(ValueError("no such row"))
+            else:
+                future.set_result(answer())
 
-@dataclass
-class _FakePending:
-    teacher: ScriptedTeacher
-    request: Request
-    flight: Flight
-    fault: str | None
+        def cancel() -> None:
+            flight.cancelled += 1
 
-    def take(self, deadline_s: float) -> Reply:
-        self.flight.now -= 1
-        if self.fault == "lost":
-            raise ReplicaLostError("the process is gone")
-        if self.fault == "away":
-            raise ReplicaAwayError("the actor is restarting")
-        if self.fault == "late":
-            raise ReplicaLateError(f"no answer within {deadline_s:g} s")
-        reply = self.teacher.score(self.request)
-        match self.fault:
+        if fault != "late" and not self.hangs:
+            flight.clock.plan(self._free_at - flight.clock.now(), arrive)
+        else:
+            flight.now -= 1
+        return Pending(future, cancel)
+
+    def _score(self, request: Request, number: int, work_s: float) -> Reply:
+        reply = replace(self._teacher.score(request), seconds=work_s)
+        match self._flight.faults.get(number):
             case "digest":
                 return replace(reply, digest=b"\0" * 16)
             case "nan":
-                return replace(reply, logits_BC=np.where(reply.logits_BC == 0, 0, np.nan))
+                return with_logits(reply, lambda z_NC: np.full_like(z_NC, np.nan))
+            case "inf":
+                return with_logits(reply, lambda z_NC: np.where(z_NC == z_NC.max(), np.inf, z_NC))
             case "shape":
-                return replace(reply, logits_BC=reply.logits_BC[:, :-1])
+                return with_logits(reply, lambda z_NC: z_NC[:, :-1])
         return reply
 
+    def _head(self, number: int) -> Logits:
+        head_VH = np.arange(6, dtype=np.float32).reshape(3, 2)
+        return head_VH * np.float32("nan") if self._flight.faults.get(number) == "nan" else head_VH
 
-def refuse_to_pause(seconds: float) -> None:
-    raise AssertionError(f"paused for {seconds} s")
+
+def logits(packet: Packet | None) -> Logits:
+    """The rows of a dense packet."""
+    assert packet is not None
+    values: Logits = packet.columns["logits"].values
+    return values
 
 
 @dataclass
@@ -130,14 +188,16 @@ class Rig:
     stream: SignalStream
     flights: list[Flight]
     stores: list[MemoryStore]
+    members: list[Members]
+    clock: ManualClock
 
     @property
     def channels(self) -> list[TeacherChannel]:
         return self.stream.channels
 
-    def run(self, parts: Sequence[Sequence[str]]) -> list[tuple[list[str], Logits | None]]:
-        """The texts and logits of each batch, in the order in which they come."""
-        return [(batch.texts, logits) for batch, logits in self.stream.pair(batches(parts))]
+    def run(self, parts: Sequence[Sequence[str]]) -> list[tuple[list[str], list[Packet | None]]]:
+        """The texts and packets of each batch, in the order in which they come."""
+        return [(batch.texts, packets) for batch, packets in self.stream.pair(batches(parts))]
 
 
 def rig(
@@ -145,22 +205,30 @@ def rig(
     teachers: int = 1,
     replicas: int = 1,
     faults: Sequence[dict[int, str]] = (),
+    slow: dict[int, float] | None = None,
+    hangs: Sequence[int] = (),
     stores: list[MemoryStore] | None = None,
     rules: Sequence[Callable[[str], list[float]]] | None = None,
-    pause: Callable[[float], None] = refuse_to_pause,
+    batch_tokens: int | None = None,
+    members: Callable[[list[FakeReplica]], Members] | None = None,
     **config: Any,
 ) -> Rig:
     """Teachers t0, t1, ... of so many replicas each; `faults[k]` is what goes wrong with teacher k."""
     section = StreamConfig(**config)
-    flights = [Flight(faults=faults[k] if k < len(faults) else {}) for k in range(teachers)]
-    channels = []
+    clock = ManualClock()
+    flights = [
+        Flight(clock, faults=faults[k] if k < len(faults) else {}, slow=slow or {}) for k in range(teachers)
+    ]
+    channels, everybody = [], []
     for k, flight in enumerate(flights):
         teacher = ScriptedTeacher(rules[k] if rules else lambda text, k=k: rule(text, k), f"t{k}")
-        fleet = [FakeReplica(index, teacher, flight) for index in range(replicas)]
-        channels.append(TeacherChannel(f"t{k}", list(fleet), CLASSES, section, pause))
+        fleet = [FakeReplica(index, teacher, flight, hangs=index in hangs) for index in range(replicas)]
+        found = members(fleet) if members else FixedMembers(fleet, batch_tokens)
+        everybody.append(found)
+        channels.append(TeacherChannel(f"t{k}", found, SPEC, section, clock))
     kept = stores or [MemoryStore() for _ in flights]
     by_name = {f"t{k}": store for k, store in enumerate(kept)}
-    return Rig(SignalStream(channels, dict(by_name), section), flights, kept)
+    return Rig(SignalStream(channels, dict(by_name), section, ask), flights, kept, everybody, clock)
 
 
 def watched(parts: list[Batch], seen: list[int]) -> Iterator[Batch]:

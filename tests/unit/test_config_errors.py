@@ -39,7 +39,7 @@ def job_path(tmp_path: Path) -> Path:
         ("train.lr=.nan", "train.lr: .nan is not allowed; wants a number above 0 and below 1"),
         ("train.clip=.inf", "train.clip: .inf is not allowed; wants a number at least 0"),
         ("train.epochs=2.5", "train.epochs: 2.5 is not allowed; wants a whole number above 0"),
-        ("teachers.two.replicas=0", "teachers.two.replicas: 0 is not allowed; wants a whole number above 0"),
+        ("teachers.two.min_replicas=0", "teachers.two.min_replicas: 0 is not allowed; wants a whole number above 0"),
         ("train.precision=b16", "wants auto, fp32, bf16 or fp16; did you mean bf16?"),
         ("train=3", "train: 3 is not allowed; wants a mapping"),
         ("teachers={}", "teachers: {} is not allowed; wants a list of mappings"),
@@ -54,7 +54,7 @@ def job_path(tmp_path: Path) -> Path:
             "combiner={sharpness: 3}",
             "combiner.type: missing; wants uniform, weighted, confidence or validated",
         ),
-        ("objectives.kl.type=k", "objectives.0.type: k is not allowed; wants cross-entropy or kl"),
+        ("objectives.kl.type=k", "objectives.0.type: k is not allowed; wants cross-entropy, kl or jsd"),
         ("objectives=[]", "objectives: [] is not allowed; wants a list of mappings"),
         ("data.sources.shop.dataset=null", "data.sources.shop.dataset: null is not allowed; wants text"),
         ("data.sources.Bad={path: x}", "data.sources: 'Bad' cannot be a name; wants a name of a-z"),
@@ -70,7 +70,7 @@ def job_path(tmp_path: Path) -> Path:
         ("task.labels=[a, a]", "task.labels: labels stand twice: a"),
         ("combiner={type: weighted, weights: {one: 1}}", "combiner.weights: no weight for two"),
         ("student.data.books={}", "student.data: unknown key 'books'; known here: movies, shop"),
-        ("objectives=[{type: kl, weight: 0}, {type: cross-entropy}]", "no 'kl' with a weight above 0"),
+        ("objectives=[{type: kl, weight: 0}, {type: cross-entropy}]", "no 'kl' or 'jsd' with a weight above 0"),
     ],
 )
 def test_a_wrong_value_names_key_value_allowed_and_origin(job_path: Path, override: str, says: str) -> None:
@@ -85,7 +85,7 @@ def test_a_wrong_value_names_key_value_allowed_and_origin(job_path: Path, overri
     [
         ("trian.lr=3", "unknown key 'trian'; did you mean 'train'?"),
         ("train.epochz=3", "train: unknown key 'epochz'; did you mean 'epochs'?"),
-        ("teachers.two.replica=3", "teachers.two: unknown key 'replica'; did you mean 'replicas'?"),
+        ("teachers.two.replica=3", "teachers.two: unknown key 'replica'; did you mean 'min_replicas'?"),
         (
             "data.sources.movies.colums={}",
             "data.sources.movies: unknown key 'colums'; did you mean 'columns'?",
@@ -116,7 +116,7 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
         f"train: unknown key 'lrr'; did you mean 'lr'? ({path}:22)",
         f"train: unknown key 'batchsize'; did you mean 'batch_size'? ({path}:23)",
         "seed: -1 is not allowed; wants a whole number at least 0 and below 2147483648 (command line)",
-        f"teachers.two.replicas: none is not allowed; wants a whole number above 0 ({path}:13)",
+        f"teachers.two.min_replicas: none is not allowed; wants a whole number above 0 ({path}:13)",
         f"objectives.kl.temperature: 200 is not allowed; wants a number above 0 and at most 100 ({path}:18)",
         "serve.port: 99999 is not allowed; wants a whole number at least 0 and at most 65535 "
         "(environment TUTELAGE__SERVE__PORT)",
@@ -146,8 +146,8 @@ def test_a_missing_section_says_what_it_is(tmp_path: Path) -> None:
         ("train.lr=", "has no value"),
         ("train.lr=[1", "override 'train.lr':1"),
         ("name.x=3", "name is a value, not a section"),
-        ("teachers.three.replicas=3", "unknown key 'three'; known here: one, two"),
-        ("teachers.5.replicas=3", "unknown key '5'; known here: one, two"),
+        ("teachers.three.min_replicas=3", "unknown key 'three'; known here: one, two"),
+        ("teachers.5.min_replicas=3", "unknown key '5'; known here: one, two"),
     ],
 )
 def test_an_override_that_cannot_be_meant(job_path: Path, override: str, says: str) -> None:
@@ -158,7 +158,7 @@ def test_an_override_that_cannot_be_meant(job_path: Path, override: str, says: s
 
 def test_an_override_into_an_absent_list_says_how_to_set_it(tmp_path: Path) -> None:
     text = sample.SMALL.split("teachers:")[0] + "student: {model: x}\nobjectives: [{type: cross-entropy}]\n"
-    error = refused(sample.write(tmp_path, text), "teachers.one.replicas=2")
+    error = refused(sample.write(tmp_path, text), "teachers.one.min_replicas=2")
     assert "teachers has no entries yet" in error.problem
 
 

@@ -36,13 +36,13 @@ def test_the_later_layer_wins(job_path: Path) -> None:
 
 
 def test_each_leaf_knows_where_it_came_from(job_path: Path) -> None:
-    loaded = load_job(job_path, ["train.lr=3e-5"], {"TUTELAGE__TEACHERS__TWO__REPLICAS": "3"})
+    loaded = load_job(job_path, ["train.lr=3e-5"], {"TUTELAGE__TEACHERS__TWO__MIN_REPLICAS": "3"})
     origin = loaded.provenance
     assert origin["train.batch_size"] == "default"
     assert origin["train.epochs"] == f"{job_path}:21"
     assert origin["task.labels"] == f"{job_path}:3"
-    assert origin["teachers.two.replicas"] == "environment TUTELAGE__TEACHERS__TWO__REPLICAS"
-    assert origin["teachers.one.replicas"] == "default"
+    assert origin["teachers.two.min_replicas"] == "environment TUTELAGE__TEACHERS__TWO__MIN_REPLICAS"
+    assert origin["teachers.one.min_replicas"] == "default"
     assert origin["objectives.kl.temperature"] == f"{job_path}:18"
     assert origin["train.lr"] == "command line"
     assert origin["data.sources.movies.type"] == "default"
@@ -69,8 +69,8 @@ def test_every_leaf_has_an_origin(job_path: Path) -> None:
         ("task.labels=[no, yes]", lambda job: job.task.labels, ["no", "yes"]),
         ("combiner={type: uniform}", lambda job: job.combiner.type, "uniform"),
         ("combiner.type=uniform", lambda job: job.combiner.model_dump(), {"type": "uniform"}),
-        ("teachers.two.replicas=4", lambda job: [t.replicas for t in job.teachers], [1, 4]),
-        ("teachers.0.replicas=4", lambda job: [t.replicas for t in job.teachers], [4, 2]),
+        ("teachers.two.min_replicas=4", lambda job: [t.min_replicas for t in job.teachers], [1, 4]),
+        ("teachers.0.min_replicas=4", lambda job: [t.min_replicas for t in job.teachers], [4, 2]),
         ("objectives.kl.temperature=3", lambda job: job.objectives[0].temperature, 3.0),
         ('data.sources."movies".limit=9', lambda job: job.data.sources["movies"].limit, 9),
         ("student.data.movies.rows=5", lambda job: job.student.data["movies"].rows, 5),
@@ -116,7 +116,7 @@ def test_a_new_variant_refuses_keys_of_another_set_beside_it(job_path: Path) -> 
 
 def test_overrides_do_not_reach_shared_anchors(tmp_path: Path) -> None:
     """`<<: *x` copies: setting a key of one teacher leaves the other alone."""
-    text = sample.SMALL.replace("    model: some/model\n    replicas: 2\n", "    <<: *base\n    name: two\n")
+    text = sample.SMALL.replace("    model: some/model\n    min_replicas: 2\n", "    <<: *base\n    name: two\n")
     text = text.replace("  - name: one\n", "  - &base\n    name: one\n").replace(
         "  - name: two\n    <<", "  - <<"
     )
@@ -170,7 +170,7 @@ def test_an_override_and_the_whole_job_round_trip(job_path: Path, pair: tuple[st
         "ray.num_cpus=4",
         "serve.port=9000",
         "stream.window=2",
-        "teachers.two.replicas=7",
+        "teachers.two.min_replicas=7",
         "teachers.two.num_gpus=1",
         "train.threads=3",
         "train.cpus_per_worker=2",

@@ -27,7 +27,7 @@ from tutelage.report.figures import (
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
-    from actors.evaluate import Scores
+    from actors.tally import Scores
     from actors.finetune import Finetuned
     from actors.workspace import Workspace
     from tutelage.cli.steps import Exported, Job
@@ -222,7 +222,7 @@ def _latency(exported: Exported | None) -> list[LatencyRow]:
 
 
 def _teachers(space: Workspace, student: Distilled) -> list[TeacherFigure]:
-    replicas = {teacher.name: teacher.replicas for teacher in space.job.teachers}
+    replicas = {teacher.name: teacher.min_replicas for teacher in space.job.teachers}
     return [
         TeacherFigure(
             name=name,

@@ -53,7 +53,7 @@ def distill_table(space: Workspace, *, fresh: bool) -> list[dict[str, Any]]:
             "teacher calls": calls,
             "bytes a text": reply * len(job.teachers),
             "needs": f"{workers * job.train.cpus_per_worker:g} + "
-            f"{sum(t.replicas * t.num_cpus for t in job.teachers):g} CPUs",
+            f"{sum(t.min_replicas * t.num_cpus for t in job.teachers):g} CPUs",
         }
     )
     return rows

@@ -23,7 +23,14 @@ from tutelage.errors import ConfigError
 from tutelage.files import digest_text
 
 _TRAIN_PLACE = {"cpus_per_worker", "gpus_per_worker", "threads", "max_failures"}
-_TEACHER_PLACE = {"replicas": True, "num_cpus": True, "num_gpus": True, "threads": True}
+_TEACHER_PLACE = {
+    "min_replicas": True,
+    "max_replicas": True,
+    "num_cpus": True,
+    "num_gpus": True,
+    "threads": True,
+    "remote": {"timeout_s", "retries", "batch", "max_reply_mb", "api_key_env", "insecure"},
+}
 
 WHERE_IT_RUNS: dict[str, Any] = {
     "ray": True,

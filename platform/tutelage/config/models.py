@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tutelage.config.base import Positive, Section, Slug
 from tutelage.config.data import Pick
 from tutelage.config.payload import AutoPayload, Payload
+from tutelage.config.remote import Remote
 from tutelage.config.train import TrainConfig
 
 
@@ -68,18 +69,38 @@ class TeacherConfig(Section):
     """The model's classes in its own order; read from its config.json when null."""
     finetune: FinetuneConfig | None = None
     """Train this teacher first; null when the model already does the task."""
+    remote: Remote | None = None
+    """An HTTP server that is this teacher; `model` is then its name there. See docs/remote-teachers.md."""
     payload: Payload = AutoPayload()
     """How its signals travel."""
     max_tokens: Positive | None = None
     """data.max_tokens when null."""
-    replicas: Positive = 1
-    """Ray actors that score batches side by side."""
+    min_replicas: Positive = 1
+    """Ray actors that score side by side at all times."""
+    max_replicas: Positive | None = None
+    """As many there may be while students wait for this teacher; min_replicas when null."""
+    batch_tokens: Positive | None = None
+    """Questions of more tokens are cut into parts, which go to different replicas; never cut when null."""
     num_cpus: float = Field(default=1, ge=0)
     """CPUs that Ray reserves for one replica; fractions share a core."""
     num_gpus: float = Field(default=0, ge=0)
     """GPUs that Ray reserves for one replica; fractions share a GPU."""
     threads: Positive | None = None
     """Intra-op threads a replica on CPU; num_cpus, rounded up, when null."""
+
+    @property
+    def most_replicas(self) -> int:
+        """The largest number of replicas."""
+        return self.max_replicas or self.min_replicas
+
+    @model_validator(mode="after")
+    def _replicas_agree(self) -> TeacherConfig:
+        if self.most_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas is {self.max_replicas}, below min_replicas ({self.min_replicas}); "
+                "raise it, or write null for a fixed number"
+            )
+        return self
 
 
 class StudentConfig(Section):

@@ -75,11 +75,19 @@ class Request:
         )
 
     @property
-    def weight(self) -> int:
-        """About how many tokens the teacher has to read; routing and cutting go by it."""
+    def weights(self) -> list[int]:
+        """About how many tokens of each example the teacher has to read; cutting goes by it."""
         if self.ids is not None:
-            return sum(map(len, self.ids))
-        return sum(len(text) // 4 + 2 for text in [*self.texts, *(self.pairs or [])])
+            return [len(ids) for ids in self.ids]
+        found = [len(text) // 4 + 2 for text in self.texts]
+        if self.pairs is None:
+            return found
+        return [mine + len(text) // 4 + 2 for mine, text in zip(found, self.pairs, strict=True)]
+
+    @property
+    def weight(self) -> int:
+        """About how many tokens the teacher has to read; routing goes by it."""
+        return sum(self.weights)
 
 
 @dataclass(frozen=True, eq=False)
