@@ -10,6 +10,7 @@ import os
 import random
 import re
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -67,6 +68,7 @@ class Server:
             verify=True,
             limits=httpx.Limits(max_connections=4, max_keepalive_connections=4, keepalive_expiry=300),
         )
+        self._closed = weakref.finalize(self, self._client.close)
 
     @contextmanager
     def question(self) -> Iterator[None]:
@@ -78,8 +80,8 @@ class Server:
             self._end = None
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Close the connections; they also close when nobody holds the server any more."""
+        self._closed()
 
     def get(self, path: str) -> Any:
         """The JSON at a path; None where the body is empty. Raises as `post`."""
@@ -199,7 +201,7 @@ class Server:
         """One line of printable text without the key."""
         if self._key:
             text = text.replace(self._key, "***")
-        text = re.sub(r"[^\x20-\x7e]+", " ", text)
+        text = " ".join(re.sub(r"[^\x20-\x7e]+", " ", text).split())
         return text if len(text) <= 400 else f"{text[:399]}…"
 
 
@@ -234,7 +236,8 @@ def _told(headers: httpx.Headers) -> bool:
 
 
 def _head(body: bytes) -> str:
-    return body[:400].decode("utf-8", "replace")
+    # Far more than is shown: a key at the end of what is shown must still be found whole.
+    return body[:4000].decode("utf-8", "replace")
 
 
 def _fix(status: int) -> str:

@@ -154,7 +154,7 @@ class _Table:
         """The whole table, when these can be probabilities."""
         if not np.isfinite(self._log_p_Pk).all():
             raise wrong(self._where, "NaN or infinity among the log-probabilities")
-        mass_P = np.exp(self._log_p_Pk.astype(np.float64)).sum(-1)
+        mass_P = np.exp(np.minimum(self._log_p_Pk.astype(np.float64), 100)).sum(-1)
         if self._log_p_Pk.size and float(mass_P.max()) > 1 + ABOVE_ONE:
             raise wrong(
                 self._where,

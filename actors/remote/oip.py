@@ -153,19 +153,16 @@ class OipModel:
             f"{self._path}/infer",
             {"id": name, "inputs": self._filled(texts), "outputs": [{"name": self._remote.output}]},
         )
-        same_name(answer.get("model_name") if isinstance(answer, dict) else None, self._model, self._where)
-        version = answer.get("model_version") if isinstance(answer, dict) else None
+        outputs = part(answer, "outputs", list, self._where)
+        same_name(answer.get("model_name"), self._model, self._where)
+        version = answer.get("model_version")
         if self._remote.version and version not in (None, "", self._remote.version):
             raise wrong(self._where, f"version {version} answered, asked was {self._remote.version}")
         if answer.get("id") not in (None, "", name):
             raise wrong(
                 self._where, f"the answer belongs to request {str(answer['id'])[:80]}, asked was {name}"
             )
-        tensors = [
-            one
-            for one in part(answer, "outputs", list, self._where)
-            if isinstance(one, dict) and one.get("name") == self._remote.output
-        ]
+        tensors = [one for one in outputs if isinstance(one, dict) and one.get("name") == self._remote.output]
         if len(tensors) != 1:
             raise wrong(
                 self._where, f"{len(tensors)} outputs named '{self._remote.output}' came, one was expected"

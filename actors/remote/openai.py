@@ -101,9 +101,7 @@ class OpenAIModel:
     def _rows(self, choice: Any, ids_T: list[int], first: int, spec: PayloadSpec) -> tuple[Ids, LogP]:
         if self._dialect == "prompt":
             return prompt_rows(choice, ids_T, first, spec.entries, spec.width, self._where)
-        return echo_rows(
-            choice, ids_T, first, spec.entries, spec.width, self._where, self._text, self._by_text.get
-        )
+        return echo_rows(choice, ids_T, first, spec.entries, spec.width, self._where, self._text, self._find)
 
     def _choices(self, prompts: list[list[int]], k: int) -> list[Any]:
         """One choice for each prompt, in their order."""
@@ -194,6 +192,10 @@ class OpenAIModel:
     def _text(self, token: int) -> str:
         text: str = self._tokenizer.decode([token], clean_up_tokenization_spaces=False)
         return text
+
+    def _find(self, text: str) -> int | None:
+        # A server that names tokens by id never needs the table, which takes a second to make.
+        return self._by_text.get(text)
 
     @cached_property
     def _by_text(self) -> dict[str, int]:

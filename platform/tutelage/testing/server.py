@@ -1,9 +1,10 @@
 """A small HTTP server around model folders, for tests of remote teachers: completions and V2, on loopback.
 
-    python -m tutelage.testing.server --lm FOLDER --classifier FOLDER [--port 0] [--dialect prompt|echo]
+    python -m tutelage.testing.server --lm FOLDER --classifier FOLDER [--port 0] [--busy-every 0]
 
-It answers as vLLM does (`prompt`: prompt_logprobs; `echo`: echoed logprobs with `token_id:N`) and as a V2
-server does, and prints `{"port": N}` when it listens. It is for tests alone: one call at a time, no limits.
+Model `lm` answers as vLLM does (prompt_logprobs), `lm-echo` is the same model with the echoed logprobs of
+the completions API, `classifier` is behind V2. It prints `{"port": N}` when it listens. It is for tests
+alone: one call at a time, no limits.
 
 Shapes: N examples, T tokens, V vocabulary, C classes.
 """
@@ -22,10 +23,9 @@ LIMIT = 64
 class Models:
     """The models of the server, and how each kind of question is answered."""
 
-    def __init__(self, lm: str | None, classifier: str | None, dialect: str, busy_every: int) -> None:
+    def __init__(self, lm: str | None, classifier: str | None, busy_every: int) -> None:
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-        self._dialect = dialect
         self._busy_every = busy_every
         self._calls = 0
         language: Any = AutoModelForCausalLM
@@ -44,25 +44,26 @@ class Models:
     def models(self) -> dict[str, Any]:
         """/v1/models; `created` is the time of the call with real servers, and differs each time here too."""
         self._calls += 1
-        return {"object": "list", "data": [{"id": "lm", "root": "lm", "created": self._calls}]}
+        entries = [{"id": name, "root": "lm", "created": self._calls} for name in ("lm", "lm-echo")]
+        return {"object": "list", "data": entries}
 
     def complete(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """/v1/completions for prompts in token ids."""
-        field = "prompt_logprobs" if self._dialect == "prompt" else "logprobs"
-        k = body.get(field)
+        echo = body["model"] == "lm-echo"
+        k = body.get("logprobs" if echo else "prompt_logprobs")
         if k is not None and k > LIMIT:
             said = f"Requested prompt logprobs of {k}, which is greater than max allowed: {LIMIT}"
             return 400, {"error": {"message": said, "code": 400}}
-        choices = [self._choice(n, ids, k) for n, ids in enumerate(body["prompt"])]
+        choices = [self._choice(n, ids, k, echo=echo) for n, ids in enumerate(body["prompt"])]
         return 200, {"object": "text_completion", "model": body["model"], "choices": choices}
 
-    def _choice(self, index: int, ids: list[int], k: int | None) -> dict[str, Any]:
+    def _choice(self, index: int, ids: list[int], k: int | None, *, echo: bool) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": index, "text": "", "logprobs": None}
         if k is None:
             return choice
         rows: list[dict[int, float] | None] = [None, *self._rows(ids, k)]
         named: list[dict[str, Any] | None]
-        if self._dialect == "prompt":
+        if not echo:
             words: Any = self._lm_words
             named = [
                 None
@@ -90,6 +91,10 @@ class Models:
             {token: float(log_p_V[token]), **dict(zip(best, values, strict=True))}
             for token, log_p_V, values, best in rows
         ]
+
+    def ready(self) -> dict[str, bool]:
+        """/v2/health/ready."""
+        return {"ready": True}
 
     def metadata(self) -> dict[str, Any]:
         """/v2/models/classifier."""
@@ -145,7 +150,7 @@ def build_app(models: Models) -> Any:
     complete.__annotations__["request"] = infer.__annotations__["request"] = Request
     app.get("/v1/models")(models.models)
     app.post("/v1/completions", response_model=None)(complete)
-    app.get("/v2/health/ready")(dict)
+    app.get("/v2/health/ready")(models.ready)
     app.get("/v2/models/classifier")(models.metadata)
     app.post("/v2/models/classifier/infer", response_model=None)(infer)
     return app
@@ -157,14 +162,16 @@ def main() -> None:
     parser.add_argument("--lm")
     parser.add_argument("--classifier")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--dialect", choices=("prompt", "echo"), default="prompt")
     parser.add_argument("--busy-every", type=int, default=0, help="every n-th question is answered with 503")
     given = parser.parse_args()
     import torch
+    import transformers
     import uvicorn
 
+    words: Any = transformers.utils.logging
+    words.disable_progress_bar()
     torch.set_num_threads(1)
-    app = build_app(Models(given.lm, given.classifier, given.dialect, given.busy_every))
+    app = build_app(Models(given.lm, given.classifier, given.busy_every))
     listener = socket.create_server(("127.0.0.1", given.port), backlog=128)
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False)).run(sockets=[listener])
