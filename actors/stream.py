@@ -116,7 +116,8 @@ class SignalStream:
                 self._flying[channel.name].difference_update(question.request.examples)
                 if packet is None or slot.batch.fresh:
                     return packet
-                store.put(question.request.examples, packet)
+                if store.put(question.request.examples, packet) == len(digests):
+                    return packet  # all rows are new, so the store holds just this
             found = store.get(digests)
             if found is not None:
                 return found

@@ -40,28 +40,36 @@ class KLTerm:
         """
         if not evidence.signals or evidence.weights_KP is None:
             raise ValueError("the kl objective got no teacher signals")
-        student_PV = evidence.student_PV.float() / self.temperature
+        student_PV = evidence.student_PV.float()
+        if self.temperature != 1:
+            student_PV = student_PV / self.temperature
         dense = [signal for signal in evidence.signals if isinstance(signal, Dense)]
         if len(dense) == len(evidence.signals):
             target_PV = mixture_of(dense, evidence.weights_KP, self.temperature)
             return _exact(target_PV, student_PV) * self.temperature**2
         together_P = reached(evidence.signals, student_PV)
         loss_P = student_PV.new_zeros(len(student_PV))
+        drawn = []
         for signal, weight_P in zip(evidence.signals, evidence.weights_KP, strict=True):
-            drawn_together = isinstance(signal, Draws) and signal.mixture
-            loss_P = loss_P + self._own(signal, student_PV) * (together_P if drawn_together else weight_P)
+            self._check_temperature(signal)
+            match signal:
+                case Dense():
+                    own_PV = torch.softmax(signal.logits_PV.float() / self.temperature, dim=-1)
+                    loss_P = loss_P + weight_P * _exact(own_PV, student_PV)
+                case TopK():
+                    loss_P = loss_P + weight_P * top_k_kl(signal, student_PV)
+                case Draws():
+                    drawn.append((signal, together_P if signal.mixture else weight_P))
+        if drawn:
+            loss_P = loss_P + draws_loss(drawn, student_PV)
         return loss_P * self.temperature**2
 
-    def _own(self, signal: Signal, student_PV: Tensor) -> Tensor:
-        """One teacher's term, without its weight."""
-        if isinstance(signal, Dense):
-            return _exact(torch.softmax(signal.logits_PV.float() / self.temperature, dim=-1), student_PV)
-        if signal.temperature != self.temperature:
+    def _check_temperature(self, signal: Signal) -> None:
+        if not isinstance(signal, Dense) and signal.temperature != self.temperature:
             raise ValueError(
                 f"a payload drawn or cut at temperature {signal.temperature:g} cannot serve "
                 f"the kl objective at temperature {self.temperature:g}"
             )
-        return top_k_kl(signal, student_PV) if isinstance(signal, TopK) else draws_loss(signal, student_PV)
 
 
 def _exact(target_PV: Tensor, student_PV: Tensor) -> Tensor:

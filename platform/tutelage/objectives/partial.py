@@ -32,11 +32,24 @@ def top_k_kl(signal: TopK, student_PV: Tensor) -> Tensor:
     return inside_P + outside_P
 
 
-def draws_loss(signal: Draws, student_PV: Tensor) -> Tensor:
-    """Cross-entropy on the draws [P]: -sum_r s_r log q[id_r]; 0 without draws. student_PV: logits over T."""
-    all_P = torch.logsumexp(student_PV, dim=-1)
-    loss_R = signal.shares_R * (all_P[signal.positions_R] - student_PV[signal.positions_R, signal.ids_R])
-    return torch.zeros_like(all_P).index_add(0, signal.positions_R, loss_R)
+def draws_loss(draws: Sequence[tuple[Draws, Tensor]], student_PV: Tensor) -> Tensor:
+    """Cross-entropy on draws [P]: -sum_r s_r log q[id_r]; 0 without draws.
+
+    All teachers in one pass over the vocabulary, forward and back: a pass for each would cost the student
+    more than the rest of its loss.
+
+    Args:
+        draws: each teacher's, with the weight of each position [P] that its shares are multiplied by.
+        student_PV: logits over T.
+    """
+    ids_R = torch.cat([signal.ids_R for signal, _ in draws])
+    positions_R = torch.cat([signal.positions_R for signal, _ in draws])
+    shares_R = torch.cat([signal.shares_R * weight_P[signal.positions_R] for signal, weight_P in draws])
+    none_P = student_PV.new_zeros(len(student_PV))
+    total_P = none_P.index_add(0, positions_R, shares_R)
+    drawn_P = none_P.index_add(0, positions_R, shares_R * student_PV[positions_R, ids_R])
+    loss_P: Tensor = total_P * torch.logsumexp(student_PV, dim=-1) - drawn_P
+    return loss_P
 
 
 def reached(signals: Sequence[Signal], student_PV: Tensor) -> Tensor:

@@ -114,8 +114,8 @@ class ArrowStore:
         layout = self._layout or Layout(())
         return layout.packet([row.length for row in rows], [row.values for row in rows])
 
-    def put(self, digests: Sequence[bytes], packet: Packet) -> None:
-        """Keep one row for each example; others see it after `flush`.
+    def put(self, digests: Sequence[bytes], packet: Packet) -> int:
+        """Keep one row for each example, of which so many are new; others see them after `flush`.
 
         Raises:
             StoreError: a packet that does not fit its digests or those before it, or a full disk.
@@ -123,12 +123,13 @@ class ArrowStore:
         check_rows(digests, packet)
         new = self.missing(digests)
         if not new:
-            return
+            return 0
         self._adopt(check_layout(packet, self._pending.layout))
         whole = len(new) == len(digests)
         self._pending.add([digests[n] for n in new], packet if whole else packet.select(new))
         if self._pending.nbytes > self._flush_bytes:
             self._write()
+        return len(new)
 
     def flush(self) -> None:
         """Write what is new as one file, and upload what waits for it.

@@ -23,8 +23,8 @@ class SignalStore(Protocol):
         """
         ...
 
-    def put(self, digests: Sequence[bytes], packet: Packet) -> None:
-        """Keep one row for each example. A row that is already there stays as it is."""
+    def put(self, digests: Sequence[bytes], packet: Packet) -> int:
+        """Keep one row for each example; how many were new. A row that is already there stays as it is."""
         ...
 
     def flush(self) -> None:

@@ -101,10 +101,12 @@ class MemoryStore:
         layout = self._rows.layout or Layout(())
         return layout.packet([row.length for row in rows], [row.values for row in rows])
 
-    def put(self, digests: Sequence[bytes], packet: Packet) -> None:
-        """Keep one row for each example."""
+    def put(self, digests: Sequence[bytes], packet: Packet) -> int:
+        """Keep one row for each example, of which so many are new."""
         check_rows(digests, packet)
+        before = len(self._rows)
         self._rows.add(digests, packet)
+        return len(self._rows) - before
 
     def flush(self) -> None:
         """Nothing to do."""
