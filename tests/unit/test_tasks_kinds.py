@@ -225,8 +225,15 @@ def test_another_tokenizer_of_the_same_function_gives_the_same_rows_for_words(
 def test_another_tokenizer_of_the_same_function_gives_the_same_answers(
     tmp_path: Path, student: str, teacher: str
 ) -> None:
-    """Words of one script each, which a word tokenizer takes whole, so both see the same words."""
-    words = ["naïve", "e\u0301te\u0301", "नमस्ते", "plain", "İstanbul", "語"]
+    """A student of whole words joins what it reads at once; one of bytes has single ideographs."""
+    words = [
+        "naïve",
+        "e\u0301te\u0301",
+        "नमस्ते",
+        "plain",
+        "İstanbul",
+        "日本語" if student == "words" else "語",
+    ]
     mine, theirs = (spoken(tmp_path, QA, kind, [*words, "who"]) for kind in (student, teacher))
     rng = random.Random(5)
     contexts = [" ".join(rng.choice(words) for _ in range(rng.randrange(2, 9))) for _ in range(6)]
@@ -270,6 +277,7 @@ def test_a_word_that_a_teacher_has_no_token_for_ends_what_it_covers(tmp_path: Pa
             return mine.tokenizer([text.replace("plain", "     ") for text in texts], **options)
 
         def __getattr__(self, name: str) -> Any:
+            """All else is as it was."""
             return getattr(mine.tokenizer, name)
 
     words = [[text[a:b] for a, b in spans] for text, spans in zip(batch.texts, batch.spans, strict=True)]
@@ -385,12 +393,12 @@ def test_questions_without_an_answer_point_at_the_special_token(tmp_path: Path) 
 # --- vocabularies ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mine", "theirs"), [(512, 520), (520, 512), (None, 512)])
+@pytest.mark.parametrize(("mine", "theirs"), [(512, 520), (520, 512), (None, 512), (151936, 152064)])
 def test_embeddings_padded_differently_meet_in_the_tokenizers_vocabulary(
     tmp_path: Path, mine: int | None, theirs: int | None
 ) -> None:
-    student = side(tmp_path, LM, "student", tokenizer="bytes", embeddings=mine)
-    teacher = side(tmp_path, LM, "teacher", tokenizer="bytes", embeddings=theirs, seed=1)
+    student = side(tmp_path, LM, "student", tokenizer="bytes", embeddings=mine, hidden=4)
+    teacher = side(tmp_path, LM, "teacher", tokenizer="bytes", embeddings=theirs, hidden=4, seed=1)
     batch = batch_of(examples_of(tmp_path / "d", LM, tiny_completions(5), student.folder))
     rows, taught = student.study(batch), teacher.teach(batch)
     assert batch.vocabulary == 260
@@ -409,6 +417,19 @@ def test_hidden_states_times_the_head_are_the_logits(folder: Path, number: int) 
     assert hidden.lengths_N.tolist() == dense.lengths_N.tolist()
     head_VH = vocabulary_head(one.model, batch.vocabulary)
     torch.testing.assert_close(hidden.values_RV @ head_VH.T, dense.values_RV, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_of_a_padded_head_are_cut_to_the_vocabulary(tmp_path: Path) -> None:
+    from tutelage.models.vocabulary import vocabulary_head
+
+    student = side(tmp_path, LM, "student", tokenizer="bytes")
+    teacher = side(tmp_path, LM, "teacher", tokenizer="bytes", embeddings=264, seed=1)
+    batch = batch_of(examples_of(tmp_path / "d", LM, tiny_completions(3), student.folder))
+    rows, hidden = student.study(batch), teacher.teach(batch, kind="hidden")
+    logits_RV = hidden.values_RV @ vocabulary_head(teacher.model).T
+    assert logits_RV.shape[1] == 264
+    placed = student.kind.place(logits_RV, hidden.lengths_N, rows, batch).logits_PV
+    torch.testing.assert_close(placed, teacher.teach(batch).values_RV, rtol=1e-5, atol=1e-5)
 
 
 # --- sums over tokens ----------------------------------------------------------------------------------

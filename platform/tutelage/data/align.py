@@ -19,6 +19,9 @@ from tutelage.errors import DataError, ModelError
 
 Ints = NDArray[np.int32]
 
+_WHITE = np.array([chr(code).isspace() for code in range(0x3002)])
+"""Whether a code point is white space; none beyond U+3000 is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -53,7 +56,9 @@ def encode_texts(
 
     Raises:
         DataError: max_tokens leave no room beside the special tokens.
+        ModelError: the tokenizer does not tell where its tokens stand.
     """
+    check_fast(tokenizer, str(getattr(tokenizer, "name_or_path", "")) or "tokenizer")
     pair = questions is not None
     room = max_tokens - tokenizer.num_special_tokens_to_add(pair=pair)
     if room < 1 + pair:
@@ -103,28 +108,34 @@ def _fitted(tokenizer: Any, questions: Sequence[str], most: int) -> list[str]:
 
 def _encoded(text: str, encoding: Any, sequence: int, typed: bool, cls: int | None) -> Encoded:
     ids = np.array(encoding.ids, np.int32)
-    begins, ends, tokens = [], [], []
-    for index, (place, (begin, end)) in enumerate(zip(encoding.sequence_ids, encoding.offsets, strict=True)):
-        if place != sequence:
-            continue
-        piece = text[begin:end]
-        begin, end = end - len(piece.lstrip()), begin + len(piece.rstrip())  # noqa: PLW2901
-        if begin < end:
-            tokens.append(index)
-            begins.append(begin)
-            ends.append(end)
-    special = np.flatnonzero(np.array([place is None for place in encoding.sequence_ids], bool))
+    # None, of special tokens, becomes -1: a comparison of objects is slow.
+    parts = np.array([-1 if part is None else part for part in encoding.sequence_ids], np.int8)
+    offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+    mine = np.flatnonzero((parts == sequence) & (offsets[:, 0] < offsets[:, 1]))
+    after, before = _visible(text)
+    begins, ends = after[offsets[mine, 0]], before[offsets[mine, 1] - 1] + 1
+    seen = begins < ends
+    special = np.flatnonzero(parts == -1)
     named = special[ids[special] == cls] if cls is not None else special
     return Encoded(
         ids,
         np.array(encoding.type_ids, np.int32) if typed else None,
-        np.array(tokens, np.int32),
+        mine[seen].astype(np.int32),
         # Offsets fall back where a normaliser reorders marks; searching needs them to rise.
-        np.maximum.accumulate(np.array(begins, np.int32)),
-        np.maximum.accumulate(np.array(ends, np.int32)),
+        np.maximum.accumulate(begins[seen]),
+        np.maximum.accumulate(ends[seen]),
         int(named[0]) if len(named) else -1,
         bool(encoding.overflowing),
     )
+
+
+def _visible(text: str) -> tuple[Ints, Ints]:
+    """For each code point, the next one and the last one (itself included) that is no white space."""
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    white = _WHITE[np.minimum(codes, len(_WHITE) - 1)]
+    places = np.arange(len(codes), dtype=np.int32)
+    after = np.minimum.accumulate(np.where(white, np.int32(len(codes)), places)[::-1])[::-1]
+    return after, np.maximum.accumulate(np.where(white, np.int32(-1), places))
 
 
 def first_tokens(encoded: Encoded, spans: Ints) -> Ints:

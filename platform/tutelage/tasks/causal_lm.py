@@ -81,5 +81,8 @@ class CausalLMKind:
         )
 
     def place(self, values_RV: Tensor, lengths_N: Counts, rows: StudentRows, batch: Batch) -> Dense:
-        """The rows at their positions; what lies beyond a teacher's own limit is unknown."""
-        return Dense(*spread(values_RV, lengths_N, rows.examples_P))
+        """The rows at their positions; what lies beyond a teacher's own limit is unknown.
+
+        Logits made of hidden states and a head that pads its vocabulary are cut to V.
+        """
+        return Dense(*spread(values_RV[:, : rows.logits_PV.shape[1]], lengths_N, rows.examples_P))
