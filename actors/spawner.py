@@ -63,6 +63,7 @@ class ManualBody:
         self.name = name
         self.handle = handle
         self.ready: Future[Any] = Future()
+        self.started_at = clock.now()
         self.ended_at: float | None = None
         self.hung = False
         self.work_s = 0.0

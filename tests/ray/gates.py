@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -45,7 +45,7 @@ class Gate:
         return self._posts
 
 
-@dataclass
+@dataclass(eq=False)
 class GatedReplica:
     """A replica that is asked through a gate."""
 
@@ -63,3 +63,39 @@ class GatedReplica:
 
         ray.get(self.gate.go.remote(os.getpid()))
         return self.inner.ask(request)
+
+    def head(self) -> Any:
+        """Ask without the gate."""
+        return self.inner.head()
+
+
+@dataclass
+class GatedMembers:
+    """Members that are asked through a gate; without a gate, the first of them alone."""
+
+    inner: Any
+    gate: Any = None
+    known: dict[int, GatedReplica] = field(default_factory=dict)
+
+    @property
+    def batch_tokens(self) -> int | None:
+        """Those of the members."""
+        tokens: int | None = self.inner.batch_tokens
+        return tokens
+
+    def current(self) -> Any:
+        """The roster, each replica behind the gate."""
+        roster = self.inner.current()
+        if self.gate is None:
+            return replace(roster, replicas=roster.replicas[:1])
+        for replica in roster.replicas:
+            self.known.setdefault(id(replica), GatedReplica(replica, self.gate))
+        return replace(roster, replicas=tuple(self.known[id(replica)] for replica in roster.replicas))
+
+    def lost(self, replica: Any, why: str) -> None:
+        """Pass it on."""
+        self.inner.lost(getattr(replica, "inner", replica), why)
+
+    def report(self, load: Any) -> None:
+        """Pass it on."""
+        self.inner.report(load)

@@ -14,16 +14,15 @@ import ray
 from actors.board import RayBoard
 from actors.distill import student_training, teacher_specs
 from actors.fleet import Fleet
-from actors.replica import Replica
+from actors.members import Fleets
 from actors.student import fit_all
 from actors.training import Training
 from actors.workspace import Workspace, open_workspace
-from tests.ray.gates import Gate, GatedReplica
+from tests.ray.gates import Gate, GatedMembers
 from tutelage.config import JobConfig
 from tutelage.progress import Silent
 from tutelage.testing import tiny_classifier, tiny_rows
 
-Replicas = dict[str, list[Replica]]
 STEPS_PER_EPOCH, KEEP_EVERY = 20, 5
 
 
@@ -76,9 +75,10 @@ def fleet(space: Workspace, **replicas: int) -> Fleet:
     """The teachers of the workspace, each with so many replicas (1)."""
     return Fleet(
         [
-            (spec, config.model_copy(update={"replicas": replicas.get(spec.name, 1)}))
+            (spec, config.model_copy(update={"min_replicas": replicas.get(spec.name, 1)}))
             for spec, config in zip(teacher_specs(space, {}), space.job.teachers, strict=True)
-        ]
+        ],
+        space.job.stream.model_copy(update={"backoff_s": 0.2}),
     )
 
 
@@ -92,10 +92,10 @@ class Disturbed:
     later_posts: list[dict[str, Any]]
 
 
-def disturb(work: Training, replicas: Replicas, stop_at: int, do: Callable[[int], None]) -> Disturbed:
+def disturb(work: Training, members: Fleets, stop_at: int, do: Callable[[int], None]) -> Disturbed:
     """Fit; when the student asks teacher `one` for the `stop_at`-th time, `do(pid of the student)`."""
     gate = ray.remote(Gate).options(num_cpus=0, max_concurrency=16).remote(stop_at)
-    gated = {**replicas, "one": [GatedReplica(replica, gate) for replica in replicas["one"]]}
+    gated = {**members, "one": GatedMembers(members["one"], gate)}
     with ThreadPoolExecutor(1) as pool:
         fitting = pool.submit(fit_all, {"it": work}, gated, RayBoard(gate))
         try:

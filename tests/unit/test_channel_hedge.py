@@ -1,4 +1,4 @@
-"""A slow replica is hedged: another is asked too, the first good reply counts, the other is dropped unseen."""
+"""A slow replica is hedged: another is asked too, the first good reply counts, the other is dropped."""
 
 from __future__ import annotations
 

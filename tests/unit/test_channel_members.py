@@ -1,4 +1,4 @@
-"""A channel with replicas that join, leave, hang and lie; a teacher that is done without; the output layer."""
+"""A channel with replicas that join, leave, hang and lie; a teacher done without; the output layer."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_without_replicas_the_error_says_so_after_start_s() -> None:
 def test_a_teacher_that_can_never_load_is_not_waited_for() -> None:
     ready, members = moving(0)
     members.roster = Roster(broken="models/x: no weights")
-    with pytest.raises(TeacherError, match="teacher 't0' gave no usable reply.*models/x: no weights"):
+    with pytest.raises(TeacherError, match=r"teacher 't0' gave no usable reply.*models/x: no weights"):
         ready.run([["a"]])
     assert ready.clock.now() < 1
 
@@ -233,7 +233,7 @@ def test_the_output_layer_is_asked_by_the_rules_of_a_question() -> None:
 @pytest.mark.parametrize("on_loss", ["fail", "degrade"])
 def test_an_output_layer_that_cannot_be_had_is_an_error(on_loss: str) -> None:
     ready = rig(faults=[dict.fromkeys(range(3), "nan")], retries=1, on_loss=on_loss)
-    with pytest.raises(TeacherError, match="its output layer in 2 attempts.*NaN"):
+    with pytest.raises(TeacherError, match=r"its output layer in 2 attempts.*NaN"):
         ready.channels[0].head()
 
 
