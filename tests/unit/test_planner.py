@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.payloads import arithmetic
 from tests.unit.payload_samples import request, rows
 from tutelage.config.objectives import (
     JSD,
@@ -150,8 +152,9 @@ def test_the_line_has_the_figures_that_decided() -> None:
     line = plan(auto(3), job(link_mb_s=100, positions=10**6, epochs=3, store_mb=10))[0].line
     assert line == (
         "t0: sampled, 12 draws shared by the teachers, 12 B a token, at most 2,777,778 tokens/s by the link: "
-        "an unbiased target for kl, in bytes that do not grow with teachers (all: dense bf16 911,616 B, "
-        "hidden bf16 6,144 B, top-64 960 B, 12 own draws 114 B, 12 shared draws 36 B; heads 933.5 MFLOP); "
+        "an unbiased target for kl, in bytes that do not grow with teachers, though far noisier at "
+        "temperature 2 than at 1 (all: dense bf16 911,616 B, hidden bf16 6,144 B, top-64 960 B, "
+        "12 own draws 114 B, 12 shared draws 36 B; heads 933.5 MFLOP); "
         "an epoch takes 36.0 MB and the store keeps 10, so later epochs ask again"
     )
     hidden = plan(auto(2), job(objectives=JSD1, student_flop=2.5e9))[0].line
@@ -198,6 +201,11 @@ def test_planned_bytes_are_those_that_teachers_send(width: int) -> None:
             asked = request(one.spec, [7, 4], (1 / 6, 1 / 2, 1 / 3))
             sent += encode(one.spec, rows(one.spec, 11), np.array([7, 4], np.int32), asked).nbytes
         assert sent == pytest.approx(11 * sum(one.position_bytes for one in found), abs=1e-6)
+
+
+def test_the_table_of_bytes_in_the_docs_is_what_the_code_computes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "payloads.md").read_text()
+    assert arithmetic() in page
 
 
 def test_planning_loads_no_torch() -> None:

@@ -177,12 +177,12 @@ def _reason(teacher: TeacherFacts, spec: PayloadSpec, total: float, teachers: in
     elif job.task != "causal-lm":
         return f"exact, and {teacher.width} classes are few{_store(total, job)}"
     elif not job.needs_every_label:
-        why = "an unbiased target for kl"
-        why += (
-            ", in bytes that do not grow with teachers"
-            if spec.mixture
-            else ", weighted when all have answered"
+        size = (
+            "in bytes that do not grow with teachers" if spec.mixture else "weighted when all have answered"
         )
+        why = f"an unbiased target for kl, {size}"
+        if spec.temperature > 1:
+            why += f", though far noisier at temperature {spec.temperature:g} than at 1"
     elif spec.kind == "hidden":
         why = "jsd looks at every label, and the student can afford the heads"
     elif teacher.hidden and teacher.hidden < teacher.width:
