@@ -84,7 +84,7 @@ def cost(handle: Any, spec: PayloadSpec, examples: int, positions: int, rounds: 
     student_PV = torch.zeros(1, 1).expand(len(examples_P), spec.width)
     # The product with a teacher's head is the student's work, so a hidden state is decoded as it came.
     plain = PayloadSpec("dense", spec.width, spec.dtype) if spec.kind == "hidden" else spec
-    timer = Timer()
+    timer, nbytes = Timer(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         store = ArrowStore(Path(folder), flush_bytes=1e12)
         for number in range(rounds + WARM):
@@ -95,6 +95,7 @@ def cost(handle: Any, spec: PayloadSpec, examples: int, positions: int, rounds: 
             with timer("take"):
                 packet = channel.take(asked)
             assert packet is not None
+            nbytes = float(packet.nbytes)
             with timer("put"):
                 store.put(request.examples, packet)
             with timer("get"):
@@ -106,7 +107,7 @@ def cost(handle: Any, spec: PayloadSpec, examples: int, positions: int, rounds: 
                 signal_of(plain, kept, student_PV, examples_P, lambda values_RV, _: Dense(values_RV))
             if number % 8 == 7:
                 store = ArrowStore(Path(folder), flush_bytes=1e12)  # forget what is held in memory
-    return {**timer.medians(WARM), "bytes": float(packet.nbytes)}
+    return {**timer.medians(WARM), "bytes": nbytes}
 
 
 def main() -> None:
@@ -120,11 +121,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     print(f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB, load {load:.1f}; median of {rounds}")
     parts = ["ask", "take", "put", "get", "decode"]
-    print(
-        f"{'one batch of one teacher':36s}{'bytes':>12s}"
-        + "".join(f"{p + ' us':>11s}" for p in parts)
-        + "        all"
-    )
+    heads = "".join(f"{part + ' us':>11s}" for part in [*parts, "asked", "stored"])
+    print(f"{'one batch of one teacher':36s}{'bytes':>12s}{heads}")
     with tempfile.TemporaryDirectory() as folder, session(RayConfig(), Path(folder)):
         import ray
 

@@ -105,7 +105,7 @@ def _train(course: Course, folder: Path, ask: Callable[[Any], list[Tensor]]) -> 
             for group in optimizer.param_groups:
                 group["lr"] = course.rate(step)
             loss = kl(student(**tensors(batch)).logits, mean_target(ask(batch)))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(student.parameters(), train.clip)
             optimizer.step()
             optimizer.zero_grad()
