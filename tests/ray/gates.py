@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,6 +93,69 @@ class GatedMembers:
         for replica in roster.replicas:
             self.known.setdefault(id(replica), GatedReplica(replica, self.gate))
         return replace(roster, replicas=tuple(self.known[id(replica)] for replica in roster.replicas))
+
+    def lost(self, replica: Any, why: str) -> None:
+        """Pass it on."""
+        self.inner.lost(getattr(replica, "inner", replica), why)
+
+    def report(self, load: Any) -> None:
+        """Pass it on."""
+        self.inner.report(load)
+
+
+@dataclass
+class KillingMembers:
+    """Members that lose replicas by SIGKILL at random moments: while a question is on its way or at work."""
+
+    inner: Any
+    seed: int
+    kills: int
+    """At most so many."""
+    log: str
+    """File with a line for each kill: the process."""
+    known: dict[int, GatedReplica] = field(default_factory=dict)
+    pids: dict[int, int] = field(default_factory=dict)
+    rng: Any = None
+
+    @property
+    def batch_tokens(self) -> int | None:
+        """Those of the members."""
+        tokens: int | None = self.inner.batch_tokens
+        return tokens
+
+    def current(self) -> Any:
+        """The roster, each replica a possible victim."""
+        roster = self.inner.current()
+        for replica in roster.replicas:
+            self.known.setdefault(id(replica), GatedReplica(replica, self))
+        return replace(roster, replicas=tuple(self.known[id(replica)] for replica in roster.replicas))
+
+    @property
+    def go(self) -> Any:
+        """The gate that a question passes; it may begin a kill."""
+        return self
+
+    def remote(self, _pid: int) -> Any:
+        """Kill one of the replicas a few milliseconds from now, or do nothing."""
+        import random
+        import threading
+
+        import ray
+
+        self.rng = self.rng or random.Random(self.seed)
+        if self.kills and self.rng.random() < 0.3:
+            self.kills -= 1
+            victim = self.rng.choice(self.inner.current().replicas)
+            with suppress(ray.exceptions.RayError):
+                pid = int(ray.get(victim.handle.describe.remote())["pid"])
+                threading.Timer(self.rng.uniform(0, 0.02), self._kill, [pid]).start()
+        return ray.put(None)
+
+    def _kill(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(f"{pid}\n")
 
     def lost(self, replica: Any, why: str) -> None:
         """Pass it on."""
