@@ -22,6 +22,7 @@ from tutelage.config.train import TrainConfig
 from tutelage.data.examples import Batch
 from tutelage.errors import TrainError
 from tutelage.models.precision import Type
+from tutelage.tasks.inputs import accepts
 
 _TAG = "engine"
 
@@ -47,7 +48,8 @@ class Engine:
 
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""
-        return self._engine(**{name: value.to(self.device) for name, value in inputs_of(batch).items()})
+        inputs = inputs_of(batch, self._engine.module)
+        return self._engine(**{name: value.to(self.device) for name, value in inputs.items()})
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -110,13 +112,14 @@ class Engine:
             raise TrainError(f"{folder}: holds no engine state", fix="start the run again with --fresh")
 
 
-def inputs_of(batch: Batch) -> dict[str, Tensor]:
-    """What a model is called with: int64 [B, T] each."""
+def inputs_of(batch: Batch, model: Any) -> dict[str, Tensor]:
+    """What the model is called with: int64 [B, T] each."""
     inputs = {
         "input_ids": torch.from_numpy(batch.input_ids_BT),
         "attention_mask": torch.from_numpy(batch.attention_mask_BT),
     }
-    if batch.token_types_BT is not None:
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft hides arguments
+    if batch.token_types_BT is not None and accepts(plain, "token_type_ids"):
         inputs["token_type_ids"] = torch.from_numpy(batch.token_types_BT)
     return inputs
 

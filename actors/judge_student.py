@@ -81,6 +81,6 @@ def judge_student(space: Workspace, folder: Path) -> StudentJudge:
 
     def run(batch: Batch) -> Any:
         with torch.inference_mode():
-            return model(**inputs_of(batch))
+            return model(**inputs_of(batch, model))
 
     return StudentJudge(space, folder, student_examples(space), load_tokenizer(folder).pad_token_id or 0, run)

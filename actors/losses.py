@@ -30,6 +30,10 @@ Head = Callable[[str], NDArray[Any]]
 """The output layer [V, H] of a teacher by name; asked once, where the payload is hidden states."""
 
 
+SILENT_BATCHES = 20
+"""So many batches without a word from a teacher that answers are no coincidence."""
+
+
 class Losses:
     """Task, payloads, combiner and loss terms of one training, in this order."""
 
@@ -41,6 +45,8 @@ class Losses:
         self._examples = examples
         self._head = head
         self._heads: dict[str, Tensor] = {}
+        self._covered: dict[str, tuple[int, bool]] = {}
+        """For each teacher: batches looked at, and whether any position was covered."""
 
     def per_term(self, output: Any, batch: Batch, packets: list[Packet | None]) -> list[Tensor]:
         """For each term the loss at each position, fp32 [P], from a model's output for the batch.
@@ -64,8 +70,24 @@ class Losses:
             self._signal(name, packet, rows, batch, slices_B)
             for name, packet in zip(self._specs, packets, strict=True)
         ]
+        self._count(signals, packets)
         weights_KP = self._combiner.weights(signals, slices_B, rows.examples_P)
         return Evidence(rows.logits_PV, rows.labels_P, tuple(signals), heard(weights_KP, signals))
+
+    def _count(self, signals: list[Signal], packets: list[Packet | None]) -> None:
+        """Raise TeacherError for a teacher that covered no position of its first batches."""
+        for name, signal, packet in zip(self._specs, signals, packets, strict=True):
+            batches, covered = self._covered.get(name, (0, False))
+            if covered or packet is None:
+                continue
+            covered = signal.known_P is None or bool(signal.known_P.any())
+            self._covered[name] = batches + 1, covered
+            if not covered and batches + 1 >= SILENT_BATCHES:
+                raise TeacherError(
+                    f"teacher '{name}' covered no position of {SILENT_BATCHES} batches: its texts are cut "
+                    "before what is to be predicted",
+                    fix=f"raise teachers.{name}.max_tokens, or lower data.max_tokens",
+                )
 
     def _signal(
         self, name: str, packet: Packet | None, rows: StudentRows, batch: Batch, slices_B: Sequence[str]

@@ -45,15 +45,15 @@ class SelfTest:
     positions: int
     kl: float
     """Largest divergence of a position; for draws, the mean over positions of what they miss on average."""
-    gradient: float
-    """Largest gradient of the mean loss by a logit; for draws not looked at."""
+    gradient: float | None
+    """Largest gradient of the mean loss by a logit; None for draws, where only its mean is 0."""
     allowed: float
     """For draws four standard errors of the mean, else LARGEST_KL."""
 
     @property
     def passed(self) -> bool:
         """No difference between teacher and student came into being on the way."""
-        return abs(self.kl) <= self.allowed and self.gradient <= self.allowed
+        return abs(self.kl) <= self.allowed and (self.gradient or 0.0) <= self.allowed
 
 
 def self_test(space: Workspace, training: Training, stage: Stage) -> list[SelfTest]:
@@ -108,7 +108,7 @@ def _one(training: Training, payload: PayloadSpec, student: Any, fleet: Fleet, s
     if payload.kind == "sampled":
         error = 4 * float(differences_P.std()) / math.sqrt(len(differences_P))
         return SelfTest(
-            payload.key, len(differences_P), float(differences_P.mean()), 0.0, max(LARGEST_KL, error)
+            payload.key, len(differences_P), float(differences_P.mean()), None, max(LARGEST_KL, error)
         )
     gradient = max(part for _, part in parts)
     return SelfTest(payload.key, len(differences_P), float(differences_P.max()), gradient, LARGEST_KL)
@@ -119,7 +119,7 @@ def _differences(
 ) -> tuple[torch.Tensor, float]:
     """What each position's loss is above 0 (drawn: above the student's entropy), and the largest gradient."""
     with torch.inference_mode():
-        output = student(**inputs_of(batch))
+        output = student(**inputs_of(batch, student))
     rows = losses.task.student(output, batch)
     logits_PV = rows.logits_PV.clone().requires_grad_()
     evidence = replace(losses.evidence(rows, batch, packets), student_PV=logits_PV)

@@ -5,6 +5,7 @@ Shapes: P positions, V classes or vocabulary, B batch.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,12 +51,14 @@ class Tally:
 
     def scores(self, order: Sequence[str]) -> Scores:
         """The metrics, with slices in this order. Each slice counts the same in the mean."""
-        by_slice = {part: metrics(self._task, self._sums[part]).score for part in order}
+        scores = {part: metrics(self._task, self._sums[part]).score for part in order}
+        # A slice whose rows have labels that no token reaches has no score.
+        by_slice = {part: score for part, score in scores.items() if not math.isnan(score)}
         whole: dict[str, float] = defaultdict(float)
         for sums in self._sums.values():
             for name, value in sums.items():
                 whole[name] += value
-        if not whole:
+        if not by_slice:
             return Scores({}, 0.0, 0)
         all_metrics = metrics(self._task, whole)
         return Scores(

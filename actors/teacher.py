@@ -93,7 +93,8 @@ class Teacher:
         """Weights [V, H] of the output layer, fp32."""
         from tutelage.models.load import vocabulary_head
 
-        head_VH: NDArray[np.float32] = vocabulary_head(self._model).detach().float().cpu().numpy()
+        known = 1 + max(self._tokenizer.get_vocab().values())
+        head_VH: NDArray[np.float32] = vocabulary_head(self._model, known).detach().float().cpu().numpy()
         return head_VH
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.task_jobs import TASKS, task_run, task_space
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, TeacherError
 
 pytestmark = pytest.mark.unit
 
@@ -142,3 +143,14 @@ def test_on_policy_alone_brings_the_students_own_texts_nearer_to_the_teachers(to
     run = task_run(task_space(top / "all-own", "causal-lm", **sections), epochs=6)
     run.go()
     assert sum(run.losses[-6:]) < 0.8 * sum(run.losses[:6])
+
+
+def test_a_teacher_that_covers_nothing_is_told_and_not_ignored(top: Path) -> None:
+    """Its texts are cut before the first position, so every loss would be that of the others alone."""
+    space = task_space(top / "silent", "causal-lm", payload=DENSE, rows=260)
+    silent = space.job.teachers[1].model_copy(update={"max_tokens": 1})
+    job = space.job.model_copy(update={"teachers": [space.job.teachers[0], silent]})
+    run = task_run(replace(space, job=job), batch_size=4)
+    with pytest.raises(TeacherError, match="'t1' covered no position of 20 batches") as caught:
+        run.go()
+    assert "teachers.t1.max_tokens" in caught.value.fix

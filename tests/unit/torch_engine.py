@@ -45,7 +45,7 @@ class TorchEngine:
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""
         self.modes.append(self.model.training)
-        return self.model(**inputs_of(batch))
+        return self.model(**inputs_of(batch, self.model))
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import MutableMapping
+from pathlib import Path
 
 QUIET_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -23,6 +24,8 @@ QUIET_ENVIRONMENT = {
 }
 """Variables that child processes and Ray workers inherit."""
 
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri/renderD128", "/dev/accel")
+
 QUIET_LOGGERS = (
     *("ray", "ray.serve", "ray.train", "ray.tune", "transformers", "huggingface_hub", "DeepSpeed"),
     *("deepspeed", "torch", "onnxscript", "onnxruntime", "asyncio", "filelock", "fsspec"),
@@ -37,6 +40,9 @@ def quiet_libraries(environ: MutableMapping[str, str] | None = None) -> None:
     environ = os.environ if environ is None else environ
     for name, value in QUIET_ENVIRONMENT.items():
         environ.setdefault(name, value)
+    if not any(Path(device).exists() for device in GPU_DEVICES):
+        # DeepSpeed says at each import that it found no GPU, unless it is told not to look.
+        environ.setdefault("DS_ACCELERATOR", "cpu")
     for name in QUIET_LOGGERS:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

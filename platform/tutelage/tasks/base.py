@@ -93,6 +93,8 @@ def spread(values_RV: Tensor, lengths_N: Counts, examples_P: Tensor) -> tuple[Te
 def blank(batch: Batch) -> StudentRows:
     """The positions of a batch without a student: where teachers stand when they are judged alone."""
     examples_P = torch.from_numpy(np.repeat(np.arange(len(batch.rows)), batch.positions_B))
-    words = [len(spans) for spans in batch.spans] if batch.task == "question-answering" else []
-    nothing_PV = torch.zeros(1, 1).expand(len(examples_P), max(words, default=1))
+    width = batch.vocabulary or 1
+    if batch.task == "question-answering":
+        width = max((len(spans) for spans in batch.spans), default=1)
+    nothing_PV = torch.zeros(1, 1).expand(len(examples_P), width)
     return StudentRows(nothing_PV, torch.from_numpy(batch.labels_P), examples_P)
