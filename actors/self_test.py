@@ -27,13 +27,15 @@ from tutelage.data.examples import Batch, Examples
 from tutelage.models.load import load_tokenizer, prepare_for_training
 from tutelage.objectives import Evidence
 from tutelage.progress import Stage
-from tutelage.signals.spec import PayloadSpec
+from tutelage.signals.spec import PayloadSpec, WireType
 from tutelage.signals.store import MemoryStore
 from tutelage.tasks import build_task
 
 EXAMPLES, BATCH = 64, 8
-LARGEST_KL = 1e-6
-"""Largest divergence at a position that still counts as 0: what fp32 rounds away."""
+ALLOWED: dict[WireType, float] = {"fp32": 1e-6, "fp16": 1e-4, "bf16": 1e-2, "int8": 1e-2}
+"""Largest divergence at a position, and gradient by a logit, that the rounding of a payload explains."""
+EXACT_WIDTH = 8192
+"""Rows of logits up to this width are also sent in full and in fp32, whatever the job's own payload is."""
 NAME = "student"
 
 
@@ -48,7 +50,7 @@ class SelfTest:
     gradient: float | None
     """Largest gradient of the mean loss by a logit; None for draws, where only its mean is 0."""
     allowed: float
-    """For draws four standard errors of the mean, else LARGEST_KL."""
+    """What the payload's rounding explains; for draws four standard errors of the mean."""
 
     @property
     def passed(self) -> bool:
@@ -75,10 +77,16 @@ def self_test(space: Workspace, training: Training, stage: Stage) -> list[SelfTe
         fleet = Fleet([(spec, config)], training.stream)
         try:
             fleet.ready(training.stream.start_s)
-            kinds = list(dict.fromkeys(_alone(payload) for payload in training.payloads.values()))
+            kinds = list(dict.fromkeys([*_exact(training), *map(_alone, training.payloads.values())]))
             return [_one(training, kind, student, fleet, stage) for kind in kinds]
         finally:
             fleet.stop()
+
+
+def _exact(training: Training) -> list[PayloadSpec]:
+    """All logits in fp32, which must come back to the last bit."""
+    wide = {spec.width for spec in training.payloads.values() if spec.kind != "hidden"}
+    return [PayloadSpec("dense", width) for width in wide if width <= EXACT_WIDTH]
 
 
 def _alone(payload: PayloadSpec) -> PayloadSpec:
@@ -108,10 +116,11 @@ def _one(training: Training, payload: PayloadSpec, student: Any, fleet: Fleet, s
     if payload.kind == "sampled":
         error = 4 * float(differences_P.std()) / math.sqrt(len(differences_P))
         return SelfTest(
-            payload.key, len(differences_P), float(differences_P.mean()), None, max(LARGEST_KL, error)
+            payload.key, len(differences_P), float(differences_P.mean()), None, max(ALLOWED["fp32"], error)
         )
     gradient = max(part for _, part in parts)
-    return SelfTest(payload.key, len(differences_P), float(differences_P.max()), gradient, LARGEST_KL)
+    allowed = ALLOWED[payload.dtype]
+    return SelfTest(payload.key, len(differences_P), float(differences_P.max()), gradient, allowed)
 
 
 def _differences(
