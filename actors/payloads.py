@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from actors.teacher import TeacherSpec
 from actors.workspace import Workspace, tokenizer_of
 from tutelage.config.models import TeacherConfig
+from tutelage.config.objectives import Validated
 from tutelage.config.payload import AutoPayload, Payload, TopKPayload
 from tutelage.data.examples import Examples
+from tutelage.errors import ConfigError
 from tutelage.signals.planner import JobFacts, Planned, TeacherFacts, plan
 from tutelage.signals.spec import PayloadSpec
 from tutelage.tasks import signal_width
@@ -36,7 +41,7 @@ def planned(space: Workspace, measured: dict[str, dict[str, float]]) -> list[Pla
         for teacher in job.teachers
     ]
     limit = job.stream.store.max_gb
-    return plan(
+    chosen = plan(
         teachers,
         JobFacts(
             task=job.task.type,
@@ -50,6 +55,21 @@ def planned(space: Workspace, measured: dict[str, dict[str, float]]) -> list[Pla
             measured=measured or None,
         ),
     )
+    if isinstance(job.combiner, Validated) and any(choice.spec.mixture for choice in chosen):
+        _check_slices(examples, rows)
+    return chosen
+
+
+def _check_slices(examples: Examples, rows: NDArray[np.int64]) -> None:
+    """Raise ConfigError for a text of two slices: its draws would be shared out by two sets of weights."""
+    slice_of: dict[bytes, str] = {}
+    for digest, name in zip(examples.digests(rows), examples.slices(rows), strict=True):
+        if slice_of.setdefault(digest, name) != name:
+            raise ConfigError(
+                f"a text stands in slices '{slice_of[digest]}' and '{name}', and combiner 'validated' weighs "
+                "teachers by slice: draws that teachers share would fit one of them alone",
+                fix="set teachers.*.payload.mixture=no, or remove the repeated rows",
+            )
 
 
 def _asked_for(teacher: TeacherConfig) -> Payload:

@@ -9,7 +9,16 @@ from pydantic import Field, model_validator
 from tutelage.config.base import Section, Slug, unknown_key
 from tutelage.config.data import TASK_COLUMNS, DataConfig, Pick
 from tutelage.config.models import StudentConfig, TeacherConfig
-from tutelage.config.objectives import Combiner, Confidence, Objective, Uniform, Validated, Weighted
+from tutelage.config.objectives import (
+    JSD,
+    KL,
+    Combiner,
+    Confidence,
+    Objective,
+    Uniform,
+    Validated,
+    Weighted,
+)
 from tutelage.config.on_policy import OnPolicy
 from tutelage.config.runtime import ExportConfig, RayConfig, ServeConfig, StreamConfig
 from tutelage.config.task import Task
@@ -63,6 +72,7 @@ class JobConfig(Section):
             _same_names("combiner.weights", self.combiner.weights, names)
         self._check_objectives(names)
         self._check_on_policy()
+        self._check_servers()
         return self
 
     def _check_picks(self, key: str, picks: dict[str, Pick], *, need_labels: bool) -> None:
@@ -116,6 +126,18 @@ class JobConfig(Section):
                 f"combiner: '{self.combiner.type}' chooses between teachers; with one, use uniform"
             )
 
+    def _check_servers(self) -> None:
+        """Servers of completions give log-probabilities at temperature 1 alone."""
+        for teacher in self.teachers:
+            if teacher.remote is None or teacher.remote.type != "openai":
+                continue
+            for objective in self.objectives:
+                if isinstance(objective, KL | JSD) and objective.weight > 0 and objective.temperature != 1:
+                    raise ValueError(
+                        f"objectives.{objective.type}.temperature is {objective.temperature:g}: teacher "
+                        f"'{teacher.name}' is an openai server, which knows temperature 1 alone; set it to 1"
+                    )
+
     def _check_on_policy(self) -> None:
         if self.on_policy is None:
             return
@@ -141,4 +163,6 @@ def _same_names(key: str, given: Iterable[str], known: list[str]) -> None:
             raise ValueError(f"{key}: {unknown_key(name, known)}")
     missing = [name for name in known if name not in set(given)]
     if missing:
-        raise ValueError(f"{key}: no weight for {', '.join(missing)}; write 0 to leave a teacher out")
+        raise ValueError(
+            f"{key}: no weight for {', '.join(missing)}; a teacher without weight is better removed"
+        )
