@@ -69,7 +69,7 @@ def test_with_data_its_columns_and_labels_are_filled_in(tmp_path: Path, ending: 
     source = job.data.sources["my-data"]
     assert isinstance(source, FileSource)
     assert source.path == str(data)
-    assert source.columns.model_dump() == {"text": "body", "label": "mood"}
+    assert source.columns.read("sequence-classification") == {"text": "body", "label": "mood"}
     assert job.task.labels == ["bad", "good", "no"]
 
 

@@ -129,7 +129,7 @@ class JobConfig(Section):
     def _check_servers(self) -> None:
         """Servers of completions give log-probabilities at temperature 1 alone."""
         for teacher in self.teachers:
-            if teacher.remote is None or teacher.remote.type != "openai":
+            if teacher.remote is None or (teacher.remote.type, self.task.type) != ("openai", "causal-lm"):
                 continue
             for objective in self.objectives:
                 if isinstance(objective, KL | JSD) and objective.weight > 0 and objective.temperature != 1:
