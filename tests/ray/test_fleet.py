@@ -124,7 +124,7 @@ def test_a_stopped_replica_and_a_killed_supervisor_change_no_bit(space: Any, clu
 
 
 def test_the_fleet_grows_under_load_and_shrinks_after_it(space: Any, cluster: Session) -> None:
-    """Three replicas at most; what the questions say decides, and nobody waits for what is not there."""
+    """From one replica to two while questions wait, and back; no question is lost or asked twice."""
     spec = teacher_specs(space, {})[0]
     config = space.job.teachers[0].model_copy(update={"min_replicas": 1, "max_replicas": 2})
     stream = StreamConfig(target_wait_s=0.005, idle_s=1.0, hedge_after=None)
