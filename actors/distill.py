@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from actors.board import RayBoard
 from actors.evaluate import Asked, Judgement, judge_teachers, judgeable, measure_teachers
 from actors.finetune import Finetuned
 from actors.fleet import Fleet, threads_of
+from actors.live import teacher_table, views_of
 from actors.payloads import planned, signal_folders
 from actors.remote.setup import check_payload, remote_spec
 from actors.student import fit_all
@@ -146,14 +148,17 @@ def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
     run = training.run
     board = RayBoard.start()
     try:
-        with board.watch(lambda posts: _show(stage, posts.get(run))):
+        with board.watch(lambda posts: _show(stage, training, posts)):
             result = fit_all({run: training}, fleet.members, board)[run]
     finally:
         board.stop()
+    stage.table(teacher_table(result["teachers"], training.payloads, training.task.type, ended=True))
     calls = ", ".join(f"{name} {int(counted['calls'])}" for name, counted in result["teachers"].items())
     stage.note(
         f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}; teacher calls: {calls}"
     )
+    for said in result["notes"]:
+        stage.note(said)
     return result
 
 
@@ -188,7 +193,8 @@ def _spec(space: Workspace, teacher: TeacherConfig, finetuned: dict[str, Finetun
     )
 
 
-def _show(stage: Stage, post: dict[str, Any] | None) -> None:
+def _show(stage: Stage, training: Training, posts: Mapping[str, dict[str, Any]]) -> None:
+    post = posts.get(training.run)
     if post is None:
         return
     point = post["point"]
@@ -197,5 +203,7 @@ def _show(stage: Stage, post: dict[str, Any] | None) -> None:
         figures["accuracy"] = f"{point['accuracy']:.3f}"
     if post["seconds"]:
         figures["waiting"] = f"{post['waited_s'] / post['seconds']:.0%}"
-    figures["teacher calls"] = str(sum(post["calls"].values()))
+    views = views_of(posts, training.run)
+    figures["teacher calls"] = f"{sum(view['calls'] for view in views.values()):.0f}"
     stage.update(post["step"], post["total"], **figures)
+    stage.table(teacher_table(views, training.payloads, training.task.type))

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 import queue
+import resource
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from actors.board import Poster
 from actors.counters import TeacherCounters
+from actors.live import together
 from actors.members import Fleets
 from actors.reasons import own_error, reason
 from actors.training import Training, TrainState
 from tutelage.data.folders import whole_folder
 from tutelage.errors import TrainError, TutelageError
+
+if TYPE_CHECKING:
+    from actors.channel import TeacherChannel
 
 _STATE, _BEST = "state.json", "best.safetensors"
 
@@ -27,7 +32,8 @@ _STATE, _BEST = "state.json", "best.safetensors"
 def fit(training: Training, members: Fleets, board: Poster) -> dict[str, Any]:
     """Run a training on Ray Train and return its result. Raises TrainError.
 
-    The result holds `points`, `teachers` (counters), `steps`, `seconds`, `waited_s`, `precision`.
+    The result holds `points`, `teachers` (views at the end), `notes`, `steps`, `seconds`, `waited_s`,
+    `precision`.
     """
     import ray.train
     import ray.train.torch
@@ -172,16 +178,18 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         examples = Examples.open(training.examples)
         stream = open_stream(training, config["members"], examples)
         tokenizer = load_tokenizer(training.tokenizer)
+        keeper = RayKeeper(training, engine, stream, world, config["board"])
         trainer = Trainer(
             training,
             engine,
             examples,
             stream,
             world,
-            RayKeeper(training, engine, stream, world, config["board"]),
+            keeper,
             pad_id=tokenizer.pad_token_id or 0,
             end_id=tokenizer.eos_token_id,
         )
+        started_mb = _peak_mb()
         weights = trainer.run(state, best)
     result = {
         "run": training.run,
@@ -191,8 +199,10 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         "seconds": state.seconds,
         "waited_s": stream.waited_s,
         "precision": precision,
+        "peak_memory_mb": _peak_mb(),
+        "grown_memory_mb": _peak_mb() - started_mb,
         "workers": world.size,
-        "teachers": _gather({channel.name: channel.counters for channel in stream.channels}, world.size),
+        **_gather(stream.channels, keeper.teachers(), world.size),
     }
     if world.rank == 0:
         _write_model(training, weights, tokenizer, result)
@@ -214,6 +224,11 @@ def _write_model(training: Training, weights: dict[str, Any], tokenizer: Any, re
         (folder / "result.json").write_text(json.dumps(result))
 
 
+def _peak_mb() -> float:
+    """Largest resident set of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def _read_best(folder: Path) -> dict[str, Any] | None:
     from safetensors.torch import load_file
 
@@ -221,14 +236,24 @@ def _read_best(folder: Path) -> dict[str, Any] | None:
     return load_file(path) if path.exists() else None
 
 
-def _gather(counters: dict[str, TeacherCounters], workers: int) -> dict[str, Any]:
-    """Sum the counters of all workers."""
+def _gather(
+    channels: list[TeacherChannel], views: dict[str, dict[str, float]], workers: int
+) -> dict[str, Any]:
+    """What all workers say together of each teacher (`teachers`), and what they noted (`notes`)."""
     import torch.distributed as dist
 
-    everyone: list[dict[str, TeacherCounters]] = [counters] * workers
+    own = {channel.name: (channel.counters, views[channel.name], channel.notes) for channel in channels}
+    everyone = [own] * workers
     if workers > 1:
-        dist.all_gather_object(everyone, counters)
-    return {name: TeacherCounters.total([worker[name] for worker in everyone]).to_json() for name in counters}
+        dist.all_gather_object(everyone, own)
+    teachers: dict[str, dict[str, float]] = {}
+    notes: dict[str, None] = {}
+    for name in own:
+        counters, said, noted = zip(*(worker[name] for worker in everyone), strict=True)
+        # Medians over workers need all times, which the counters have and the views have not.
+        teachers[name] = {**together(list(said)), **TeacherCounters.total(list(counters)).to_json()}
+        notes |= dict.fromkeys(note for worker in noted for note in worker)
+    return {"teachers": teachers, "notes": list(notes)}
 
 
 def _said(error: Any) -> TutelageError | None:

@@ -47,7 +47,7 @@ class Keeper(Protocol):
     """Where a training says how it goes, and leaves its checkpoints."""
 
     def progress(self, state: TrainState, total: int) -> None:
-        """Called after every step on rank 0."""
+        """Called after every step on every worker."""
 
     def checkpoint(self, state: TrainState, best: dict[str, Tensor] | None) -> None:
         """Called on every worker; keeps engine, state and best weights together."""
@@ -135,8 +135,7 @@ class Trainer:
                     point, best = self._judge(point, state, best)
                 if last or "accuracy" in point or state.step % self._log_every == 0:
                     state.points.append(point)
-                if self._world.rank == 0:
-                    self._keeper.progress(state, self.total)
+                self._keeper.progress(state, self.total)
                 if state.step % keep_every == 0 or last or state.stopped_early:
                     self._share_signals()
                     self._keeper.checkpoint(state, best)

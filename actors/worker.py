@@ -19,8 +19,10 @@ from torch import Tensor
 from actors.board import Poster
 from actors.channel import TeacherChannel
 from actors.engine import Engine
+from actors.live import topic
 from actors.losses import asker
 from actors.members import Fleets
+from actors.metrics import StreamMetrics
 from actors.stream import SignalStream
 from actors.training import Training, TrainState
 from tutelage.config.train import Precision
@@ -58,24 +60,36 @@ class RayKeeper:
         self._world = world
         self._board = board
         self._posted = 0.0
+        self._began = time.monotonic()
+        self._metrics = StreamMetrics.on_ray(training.run, world.rank)
 
     def progress(self, state: TrainState, total: int) -> None:
-        """Tell the board, at most four times a second."""
+        """Tell the board and Prometheus, at most four times a second."""
         now = time.monotonic()
         if now - self._posted < 0.25 and state.step < total:
             return
         self._posted = now
+        teachers = self.teachers()
+        self._metrics.publish(teachers)
         self._board.post(
-            self._training.run,
+            topic(self._training.run, self._world.rank),
             {
                 "step": state.step,
                 "total": total,
                 "point": state.points[-1] if state.points else {},
                 "waited_s": self._stream.waited_s,
                 "seconds": state.seconds,
-                "calls": {channel.name: channel.counters.calls for channel in self._stream.channels},
+                "teachers": teachers,
             },
         )
+
+    def teachers(self) -> dict[str, dict[str, float]]:
+        """How it goes with each teacher, and the share of this process's time spent waiting for it."""
+        seconds = max(1e-9, time.monotonic() - self._began)
+        return {
+            channel.name: {**channel.view(), "wait_share": channel.counters.waited_s / seconds}
+            for channel in self._stream.channels
+        }
 
     def checkpoint(self, state: TrainState, best: dict[str, Tensor] | None) -> None:
         """Each worker saves its part into a folder of its own; Ray Train puts them together."""

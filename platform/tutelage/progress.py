@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table."""
+
+    cells: tuple[str, ...]
+    warn: bool = False
+    """Whether a person should look at it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table of the parts of a step; what matters most stands left, for narrow terminals."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
 
 
 class Stage(Protocol):
@@ -15,6 +33,9 @@ class Stage(Protocol):
 
     def note(self, text: str) -> None:
         """Say one line that stays on the screen."""
+
+    def table(self, table: Table) -> None:
+        """Show this under the step, in place of the table before."""
 
 
 class Progress(Protocol):
@@ -31,6 +52,9 @@ class _SilentStage:
         pass
 
     def note(self, text: str) -> None:
+        pass
+
+    def table(self, table: Table) -> None:
         pass
 
 

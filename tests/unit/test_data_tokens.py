@@ -18,6 +18,7 @@ from tutelage.config.data import Pick
 from tutelage.data.rows import read_rows
 from tutelage.data.tokens import Examples, tokenise
 from tutelage.errors import DataError, ModelError, StoreError
+from tutelage.progress import Table
 
 pytestmark = pytest.mark.unit
 
@@ -208,6 +209,9 @@ class Count:
         self.told.append((done, total))
 
     def note(self, text: str) -> None:
+        pass
+
+    def table(self, table: Table) -> None:
         pass
 
 

@@ -32,7 +32,7 @@ from actors.workspace import Workspace, open_workspace
 from tutelage.config import JobConfig
 from tutelage.errors import DataError
 from tutelage.models.load import load_classifier, load_tokenizer
-from tutelage.progress import Silent
+from tutelage.progress import Silent, Table
 from tutelage.tasks import blank
 from tutelage.testing import LABELS, tiny_classifier, tiny_rows
 
@@ -52,6 +52,9 @@ class Quiet:
         assert 0 <= done <= total
 
     def note(self, text: str) -> None:
+        pass
+
+    def table(self, table: Table) -> None:
         pass
 
 

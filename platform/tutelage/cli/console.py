@@ -20,6 +20,7 @@ from typing import Any, TextIO
 from tutelage.cli.stages import Clock, StageState, Status, View
 from tutelage.cli.text import table as text_table
 from tutelage.cli.views import PlainView, QuietView
+from tutelage.progress import Table
 
 Human = str | Callable[[], str | None]
 """What a person reads instead of JSON: the text, or a function that gives it or prints it itself."""
@@ -188,6 +189,13 @@ class StageHandle:
             if self._state.ended is None:
                 self._state.notes.append(text)
                 self._view.noted(self._state, text)
+
+    def table(self, table: Table) -> None:
+        """Show this table of the step's parts, in place of the one before."""
+        with self._lock:
+            if self._state.ended is None:
+                self._state.table = table
+                self._view.tabled(self._state)
 
 
 def plain(value: Any) -> Any:

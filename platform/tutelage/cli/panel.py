@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from tutelage.cli.stages import StageState
-from tutelage.cli.text import clip, duration, figures, pad, sparkline
+from tutelage.cli.text import clip, duration, figures, narrow_table, pad, sparkline
 from tutelage.cli.views import ETA_FROM_S
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ BAR_WIDTH = 26
 SPARK_WIDTH = 20
 WIDE = 76
 """From this width on, figures of a running step stand below its bar."""
+NARROWEST = 8
+"""Columns that a table gets at least."""
 LIVE_NOTES = 5
 """Notes of a running step that stay in view; all of them are printed when it ends."""
 
@@ -56,6 +58,7 @@ def block(stage: StageState, width: int, glyphs: Glyphs, *, depth: int = 0) -> l
     running = stage.status == "running"
     if running and stage.figures:
         lines.append(_figures_line(stage, width, glyphs, indent + "  "))
+    lines += _table_lines(stage, width, indent + "  ")
     notes = tuple(stage.notes)
     room = width - len(indent) - 2
     shown = [clip(note, room) for note in notes[-LIVE_NOTES:]] if running else notes
@@ -125,6 +128,23 @@ def _figures_line(stage: StageState, width: int, glyphs: Glyphs, indent: str) ->
     return _text((start, ""), (text, ""), (f"   {spark}" if spark else "", "cyan"))
 
 
+def _table_lines(stage: StageState, width: int, indent: str) -> list[Text]:
+    table = stage.table
+    if table is None:
+        return []
+    header, *lines = narrow_table(
+        table.columns, [row.cells for row in table.rows], max(NARROWEST, width - len(indent) - 2)
+    )
+    marks = [("! ", "yellow") if row.warn else ("  ", "") for row in table.rows]
+    return [
+        _text((indent + "  ", ""), (header, "dim")),
+        *(
+            _text((indent, ""), (sign, style), (line, style))
+            for line, (sign, style) in zip(lines, marks, strict=True)
+        ),
+    ]
+
+
 class LiveView:
     """Owns a terminal through rich while a step is open."""
 
@@ -156,6 +176,9 @@ class LiveView:
         """Nothing: the next frame shows it."""
 
     def noted(self, stage: StageState, text: str) -> None:
+        """Nothing: the next frame shows it."""
+
+    def tabled(self, stage: StageState) -> None:
         """Nothing: the next frame shows it."""
 
     def closed(self, stage: StageState) -> None:

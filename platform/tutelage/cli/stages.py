@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from tutelage.progress import Table
+
 Status = Literal["running", "done", "failed", "stopped"]
 Clock = Callable[[], float]
 
@@ -29,6 +31,7 @@ class StageState:
     figures: dict[str, float | str] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    table: Table | None = None
     children: list[StageState] = field(default_factory=list)
     _first: tuple[float, float] | None = None
     _stride: int = 1
@@ -106,6 +109,9 @@ class View(Protocol):
 
     def noted(self, stage: StageState, text: str) -> None:
         """A step said a line."""
+
+    def tabled(self, stage: StageState) -> None:
+        """A step has a new table."""
 
     def closed(self, stage: StageState) -> None:
         """A step ended."""

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 SPARKS = "▁▂▃▄▅▆▇█"
+DASH = "-"
+"""Where there is no figure."""
 
 
 def duration(seconds: float) -> str:
@@ -110,13 +112,35 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int |
     ]
 
 
+def narrow_table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Aligned lines of texts, header first; columns that do not fit in `width` are left out, last ones first.
+
+    A column whose texts all begin with a digit or are a dash stands right. The first column always stays.
+    """
+    lines = [""] * (len(rows) + 1)
+    for i, name in enumerate(columns):
+        texts = [name, *(row[i] for row in rows)]
+        right = all(text == DASH or text[:1].isdigit() for text in texts[1:])
+        room = max(map(cells, texts))
+        gap = "  " if i else ""
+        if i == 0:
+            room = min(room, width)
+        elif cells(lines[0]) + len(gap) + room > width:
+            break
+        lines = [
+            line + gap + pad(clip(text, room), room, right=right)
+            for line, text in zip(lines, texts, strict=True)
+        ]
+    return [line.rstrip() for line in lines]
+
+
 def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _cell(value: object) -> str:
     if value is None:
-        return "-"
+        return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
     return number(value) if isinstance(value, int | float) else str(value)

@@ -11,6 +11,9 @@ from tutelage.cli.text import duration, number
 EVERY_S = 5.0
 """A running step writes at most one line in this time."""
 
+TABLE_EVERY_S = 10.0
+"""A running step writes each row of its table at most once in this time."""
+
 ETA_FROM_S = 5.0
 """Less than this to go is not worth saying."""
 
@@ -31,10 +34,11 @@ class PlainView:
         self._stream = stream
         self._clock = clock
         self._last: dict[int, float] = {}
+        self._tabled: dict[int, float] = {}
 
     def opened(self, stage: StageState) -> None:
         """Write that it began."""
-        self._last[id(stage)] = self._clock()
+        self._last[id(stage)] = self._tabled[id(stage)] = self._clock()
         self._write(f"{stage.full_name}: started")
 
     def updated(self, stage: StageState) -> None:
@@ -49,9 +53,18 @@ class PlainView:
         """Write the note."""
         self._write(f"{stage.full_name}: {text}")
 
+    def tabled(self, stage: StageState) -> None:
+        """Write a line for each row, at most every TABLE_EVERY_S seconds."""
+        now = self._clock()
+        if now - self._tabled[id(stage)] >= TABLE_EVERY_S:
+            self._tabled[id(stage)] = now
+            self._write_table(stage)
+
     def closed(self, stage: StageState) -> None:
-        """Write how it ended, and its time."""
+        """Write its last table, how it ended, and its time."""
         self._last.pop(id(stage), None)
+        self._tabled.pop(id(stage), None)
+        self._write_table(stage)
         figures = "".join(f"  {name} {number(value)}" for name, value in stage.figures.items())
         words = {"done": "done in", "failed": "failed after", "stopped": "stopped after"}
         self._write(f"{stage.full_name}: {words[stage.status]} {duration(stage.seconds)}{figures}")
@@ -62,6 +75,12 @@ class PlainView:
 
     def stop(self) -> None:
         """Nothing is held."""
+
+    def _write_table(self, stage: StageState) -> None:
+        for row in stage.table.rows if stage.table else ():
+            assert stage.table is not None
+            words = [f"{name} {cell}" for name, cell in zip(stage.table.columns, row.cells, strict=True)]
+            self._write(f"{stage.full_name}: {'! ' if row.warn else ''}{', '.join(words)}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -81,6 +100,9 @@ class QuietView:
         """Nothing."""
 
     def noted(self, stage: StageState, text: str) -> None:
+        """Nothing."""
+
+    def tabled(self, stage: StageState) -> None:
         """Nothing."""
 
     def closed(self, stage: StageState) -> None:

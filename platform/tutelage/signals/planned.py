@@ -109,6 +109,17 @@ def describe(spec: PayloadSpec) -> str:
             return f"{spec.kind} {spec.dtype}"
 
 
+def word(spec: PayloadSpec) -> str:
+    """The payload for a column of a table."""
+    match spec.kind:
+        case "sampled":
+            return f"{spec.entries} {'shared ' if spec.mixture else ''}draws"
+        case "topk":
+            return f"top-{spec.entries} {spec.dtype}"
+        case _:
+            return f"{spec.kind} {spec.dtype}"
+
+
 def alternatives(teacher: TeacherFacts, job: JobFacts, teachers: int) -> str:
     """Bytes a position of what could be sent instead by K teachers together, and the FLOP of their heads."""
     width = teacher.width
