@@ -72,9 +72,8 @@ def main() -> None:
         return
     where = machine()
     print(f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB; MB")
-    print(
-        f"{'rows':>8s}{'steps':>8s}{'driver, data ready':>20s}{'driver':>9s}{'worker':>9s}{'worker, in training':>21s}"
-    )
+    heads = f"{'driver, data ready':>20s}{'driver':>9s}{'worker':>9s}{'worker, in training':>21s}"
+    print(f"{'rows':>8s}{'steps':>8s}{heads}")
     for rows in (asked.rows, 10 * asked.rows):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "benchmarks.memory", "--rows", str(rows), "--one", folder]

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -70,7 +71,11 @@ def engine_losses(engine: Engine, train: TrainConfig, steps: range) -> list[floa
     for batch in batches()[steps.start : steps.stop]:
         total = torch.zeros(())
         for ids_BT, mask_BT, labels_B in micro_batches(batch, train):
-            loss_B = F.cross_entropy(engine.logits(ids_BT, mask_BT).float(), labels_B, reduction="none")
+            inputs: Any = SimpleNamespace(
+                input_ids_BT=ids_BT.numpy(), attention_mask_BT=mask_BT.numpy(), token_types_BT=None
+            )
+            logits_BC = engine.forward(inputs).logits
+            loss_B = F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
             engine.learn(loss_B.sum() * (train.accumulation * train.workers / BATCH), LR)
             total += loss_B.detach().sum()
         if train.workers > 1:

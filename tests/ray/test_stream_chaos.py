@@ -27,7 +27,7 @@ KILLS = 3
 def test_random_kills_change_no_bit(
     cluster: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two replicas a teacher, each asked in parts; a replica is killed within 20 ms of a question."""
+    """Two replicas a teacher; a replica is killed within 20 ms of a question."""
     space = sample.workspace(tmp_path)
     work = {name: sample.training(space, name) for name in ("calm", "chaos")}
     with (
