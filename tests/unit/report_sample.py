@@ -158,6 +158,14 @@ def sample() -> Report:
                 retries=int(i == 2),
                 respawns=int(i == 2),
                 cache_hits=9600,
+                payload="dense fp32",
+                reason="two classes: all logits in fp32 are smaller than any other payload",
+                bytes_position=8.0 + 0.25 * i,
+                max_replicas=3,
+                queue_p50_ms=6.2 + i,
+                wait_share=0.041 + 0.01 * i,
+                hedges=2 * int(i == 1),
+                cached_share=2 / 3,
             )
             for i, name in enumerate(("movies", "amazon", "tweets"))
         ],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.cli.stream_figures import parity_figure, teacher_figures
 from tutelage.report.figures import (
     AccuracyRow,
     Check,
@@ -16,19 +16,18 @@ from tutelage.report.figures import (
     Curve,
     EndpointFigure,
     LatencyRow,
-    Parity,
     Point,
     Report,
     SizeRow,
     SourceFigure,
     StageFigure,
-    TeacherFigure,
 )
+from tutelage.signals.planned import UNITS
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
-    from actors.tally import Scores
     from actors.finetune import Finetuned
+    from actors.tally import Scores
     from actors.workspace import Workspace
     from tutelage.cli.steps import Exported, Job
     from tutelage.report.figures import ModelKind, Runtime
@@ -90,14 +89,16 @@ def _assemble(
         ],
         data=_data(space),
         curves=_curves(teachers, student),
+        metric=_metric(student.judgement.teachers, exported),
+        unit=UNITS.get(space.job.task.type, "text"),
         accuracy=_accuracy(space, student, exported),
         combiner=CombinerFigure(name=space.job.combiner.type, weights=student.judgement.weights)
         if student.judgement.weights
         else None,
         sizes=_sizes(student, exported),
         latency=_latency(exported),
-        teachers=_teachers(space, student),
-        parity=_parity(student),
+        teachers=teacher_figures(space, student),
+        parity=parity_figure(student),
         endpoint=endpoint,
         lineage={
             "run": student.run,
@@ -152,6 +153,12 @@ def _accuracy(space: Workspace, student: Distilled, exported: Exported | None) -
     return rows
 
 
+def _metric(teachers: dict[str, Scores], exported: Exported | None) -> str:
+    """The main metric of the task, as the scores name it."""
+    scores = [*teachers.values(), *(exported.scores.values() if exported else [])]
+    return scores[0].metric if scores else "accuracy"
+
+
 def _row(model: str, kind: ModelKind, found: Scores, runtime: Runtime | None = None) -> AccuracyRow:
     return AccuracyRow(
         model=model,
@@ -181,27 +188,15 @@ def _sizes(student: Distilled, exported: Exported | None) -> list[SizeRow]:
 
 
 def _size(name: str, folder: Path, kind: str) -> SizeRow:
+    from tutelage.models.describe import count_weights
+
     files = sorted(folder.glob("*.safetensors"))
     return SizeRow(
         name=name,
         bytes=sum(file.stat().st_size for file in files),
-        parameters=sum(_parameters(file) for file in files),
+        parameters=sum(count_weights(file) for file in files),
         kind=kind,
     )
-
-
-def _parameters(file: Path) -> int:
-    """Numbers in a safetensors file, from its header alone."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for extent in tensor["shape"]:
-                count *= extent
-            total += count
-    return total
 
 
 def _latency(exported: Exported | None) -> list[LatencyRow]:
@@ -221,39 +216,6 @@ def _latency(exported: Exported | None) -> list[LatencyRow]:
     ]
 
 
-def _teachers(space: Workspace, student: Distilled) -> list[TeacherFigure]:
-    replicas = {teacher.name: teacher.min_replicas for teacher in space.job.teachers}
-    return [
-        TeacherFigure(
-            name=name,
-            replicas=replicas[name],
-            calls=counted["calls"],
-            examples=counted["examples"],
-            bytes_sent=counted["bytes_sent"],
-            bytes_received=counted["bytes_received"],
-            p50_ms=counted["p50_ms"],
-            retries=counted["retries"],
-            cache_hits=counted["cached"],
-        )
-        for name, counted in student.result["teachers"].items()
-    ]
-
-
-def _parity(student: Distilled) -> Parity | None:
-    from actors.evaluate import PARITY_TOLERANCE
-
-    judged = student.judgement
-    if judged.parity is None:
-        return None
-    return Parity(
-        max_abs_diff=judged.parity,
-        examples=judged.parity_examples,
-        same_label=round(judged.parity_same_label * judged.parity_examples),
-        tolerance=PARITY_TOLERANCE,
-        ok=judged.parity <= PARITY_TOLERANCE,
-    )
-
-
 def _verdict(report: Report, exported: Exported | None) -> Sequence[Check]:
     from tutelage.report.claims import claims
 
@@ -264,7 +226,7 @@ def _verdict(report: Report, exported: Exported | None) -> Sequence[Check]:
         ("beats the uniform ensemble", found.beats_uniform, found.student_over_uniform),
     ):
         if ok is not None and over is not None:
-            checks.append(Check(name=name, ok=ok, text=f"mean accuracy {over:+.3f}"))
+            checks.append(Check(name=name, ok=ok, text=f"mean {report.measure} {over:+.3f}"))
     if report.parity is not None:
         text = f"largest logit difference {report.parity.max_abs_diff:.1e} on {report.parity.examples} texts"
         checks.append(Check(name="streamed signals equal local ones", ok=report.parity.ok, text=text))

@@ -119,9 +119,11 @@ def _ask(endpoint: Endpoint, texts: Sequence[str]) -> EndpointFigure:
 
 
 def _tell(console: Console, report: Report, page: Path) -> str:
+    from tutelage.report.numbers import capital
+
     slices = report.slices()
     console.table(
-        "Accuracy on texts that no training saw",
+        f"{capital(report.measure)} on texts that no training saw",
         ["model", *slices, "mean"],
         [
             [

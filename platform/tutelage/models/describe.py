@@ -78,7 +78,7 @@ def describe(folder: str | Path) -> ModelCard:
         labels=labels if head_of(architecture) in _CLASSIFIERS else [],
         tokenizer_vocabulary=_tokenizer_vocabulary(folder),
         hidden=_linear_width(config),
-        weights=sum(_count_weights(path) for path in folder.glob("*.safetensors")),
+        weights=sum(count_weights(path) for path in folder.glob("*.safetensors")),
     )
 
 
@@ -89,8 +89,8 @@ def _linear_width(config: dict[str, Any]) -> int | None:
     return next((int(config[key]) for key in _WIDTHS if config.get(key)), None)
 
 
-def _count_weights(path: Path) -> int:
-    """Numbers in a safetensors file, by its header: 8 bytes of length, then JSON."""
+def count_weights(path: Path) -> int:
+    """Numbers in a safetensors file, by its header (8 bytes of length, then JSON); 0 where it is damaged."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > _LONGEST_HEADER:

@@ -54,7 +54,8 @@ class Claims(Figures):
 def claims(report: Report) -> Claims:
     """Compare the student with the best single teacher (by mean), the uniform ensemble and the combiner.
 
-    half_width: of the 95 % interval of the student's mean, normal approximation 1.96 sqrt(p(1-p)/N).
+    half_width: of the 95 % interval of the student's mean, normal approximation 1.96 sqrt(p(1-p)/N); None
+    where the metric is not a share of independent texts.
     size_ratio: bytes of all teachers together over bytes of the smallest student artifact.
     """
     student = student_row(report)
@@ -75,7 +76,7 @@ def claims(report: Report) -> Claims:
         beats_best_teacher=None if over_best is None else over_best > 0,
         beats_uniform=None if over_uniform is None else over_uniform > 0,
         gaps=list(_gaps(report, teachers, uniform, combiner, student)),
-        half_width=_half_width(student),
+        half_width=_half_width(student) if report.counts_texts else None,
         teacher_bytes=teacher_bytes,
         student_bytes=student_bytes,
         size_ratio=teacher_bytes / student_bytes if teacher_bytes and student_bytes else None,

@@ -93,7 +93,9 @@ class Curve(Figures):
 
 
 class AccuracyRow(Figures):
-    """Accuracy of one model on each domain's test texts. Kind `ensemble` is the uniform mean of the teachers.
+    """Accuracy, or what `Report.metric` says, of one model on each domain's test texts.
+
+    Kind `ensemble` is the uniform mean of the teachers.
 
     mean: each domain counts the same; computed where it is not given. examples: test texts over all domains.
     """
@@ -153,18 +155,51 @@ class LatencyRow(Figures):
 
 
 class TeacherFigure(Figures):
-    """What one fleet did during the distillation; p50_ms is the time of one call, seen by the caller."""
+    """What one fleet did during the distillation.
+
+    p50_ms: median working time of a call. queue_p50_ms: median of what a call took besides, on the way and
+    behind others. wait_share: share of the training that the student waited for this teacher. bytes_position:
+    bytes received for one position (`Report.unit`). cached_share: of the examples, those that the signal
+    store answered. replicas, respawns: at the end, and in all. lost_batches: batches that went on without it.
+    """
 
     name: Text
+    payload: Text = ""
+    reason: Text = ""
+    """Why the planner chose this payload."""
+    bytes_position: Measured = None
     replicas: int = 1
+    max_replicas: int | None = None
     calls: int = 0
     examples: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     p50_ms: Measured = None
+    queue_p50_ms: Measured = None
+    wait_share: Measured = None
     retries: int = 0
+    hedges: int = 0
     respawns: int = 0
+    lost_batches: int = 0
     cache_hits: int = 0
+    cached_share: Measured = None
+    notes: list[Text] = Field(default_factory=list)
+    """What happened to it, in words: left out, back again."""
+
+
+class SelfTestFigure(Figures):
+    """The student as its own teacher, through the stream: divergence and gradient must be 0.
+
+    kl: the largest of a position; for draws the mean over positions of what they miss. gradient: the largest
+    by a logit, None for draws. allowed: the largest of both that passes.
+    """
+
+    payload: Text
+    positions: int = 0
+    kl: Measured = None
+    gradient: Measured = None
+    allowed: Measured = None
+    passed: bool
 
 
 class Parity(Figures):
@@ -210,16 +245,31 @@ class Report(Figures):
     stages: list[StageFigure] = Field(default_factory=list)
     data: list[SourceFigure] = Field(default_factory=list)
     curves: list[Curve] = Field(default_factory=list)
+    metric: Text = "accuracy"
+    """What the accuracy rows measure: the main metric of the task."""
+    unit: Text = "text"
+    """What one position is: text, word or token."""
     accuracy: list[AccuracyRow] = Field(default_factory=list)
     combiner: CombinerFigure | None = None
     sizes: list[SizeRow] = Field(default_factory=list)
     latency: list[LatencyRow] = Field(default_factory=list)
     teachers: list[TeacherFigure] = Field(default_factory=list)
     parity: Parity | None = None
+    self_tests: list[SelfTestFigure] = Field(default_factory=list)
     endpoint: EndpointFigure | None = None
     lineage: dict[str, JsonValue] = Field(default_factory=dict)
     config_yaml: Text = ""
     next_command: Text = ""
+
+    @property
+    def measure(self) -> str:
+        """The metric as it is written within a sentence: accuracy, F1, exact match."""
+        return "F1" if self.metric == "f1" else self.metric.replace("_", " ")
+
+    @property
+    def counts_texts(self) -> bool:
+        """Whether the metric is the share of test texts that are right."""
+        return self.metric == "accuracy" and self.unit == "text"
 
     def slices(self) -> list[str]:
         """The domains, in the order in which the accuracy rows (else the combiner) name them."""

@@ -21,9 +21,10 @@ from tutelage.report.figures import Answer, Report
 from tutelage.report.plot_accuracy import Mark, accuracy_plot, marks, teacher_mark
 from tutelage.report.plot_curves import student_plot, teachers_plot
 from tutelage.report.plot_size import common_condition, size_plot
+from tutelage.report.stream_tables import absences, reasons, sent_rows, went_rows
 from tutelage.report.summary import outcome, recovered, tiles
 from tutelage.report.svg import Canvas
-from tutelage.report.tables import accuracy_cells, artifacts, bars, fleet_cells, latency_cells
+from tutelage.report.tables import accuracy_cells, artifacts, bars, latency_cells
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -49,7 +50,10 @@ def render(report: Report) -> str:
         artifacts=artifacts(report),
         latency=latency_cells(report),
         answers=_answers(report),
-        fleets=fleet_cells(report),
+        sent=sent_rows(report),
+        went=went_rows(report),
+        absences=absences(report),
+        reasons=reasons(report),
         plots=_plots(report),
         created=report.created.replace("T", " ").split(".")[0].removesuffix("+00:00"),
         condition=common_condition(report.latency),
@@ -120,7 +124,17 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("percent", "points", "fixed", "significant", "count", "megabytes", "millions", "duration"):
+    for name in (
+        "percent",
+        "points",
+        "fixed",
+        "significant",
+        "count",
+        "megabytes",
+        "millions",
+        "duration",
+        "capital",
+    ):
         environment.filters[name] = getattr(numbers, name)
     style = resources.files("tutelage.report") / "templates" / "report.css"
     environment.globals["css"] = Markup(style.read_text(encoding="utf-8"))  # noqa: S704  a file of this package

@@ -83,6 +83,11 @@ def duration(value: float | None) -> str:
     return f"{whole // 60}{_THIN}h {whole % 60:02d}{_THIN}min"
 
 
+def capital(text: str) -> str:
+    """With its first letter large; the others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def signless(text: str) -> str:
     """Typographic minus; a negative zero loses its sign."""
     if text.startswith(("-", "+")) and not text.strip("-+0.,"):

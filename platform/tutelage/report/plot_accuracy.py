@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tutelage.report.claims import claims
 from tutelage.report.figures import AccuracyRow, Report
-from tutelage.report.numbers import percent
+from tutelage.report.numbers import capital, percent
 from tutelage.report.svg import Canvas, shorten, text_width, ticks
 
 SHAPES = ("circle", "square", "triangle", "down", "star")
@@ -67,7 +67,7 @@ def accuracy_plot(report: Report, width: float, key: str) -> Markup | None:
         width,
         _TOP + _ROW * len(rows) + _BOTTOM,
         key=key,
-        title="Accuracy by domain",
+        title=f"{capital(report.measure)} by domain",
         description="; ".join(f"{mark.label} mean {percent(row.mean)} %" for mark, row in shown),
     )
     span = (width - left - 18) / ((scale[-1] - scale[0]) or 1)

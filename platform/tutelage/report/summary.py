@@ -26,14 +26,18 @@ def outcome(report: Report, found: Claims) -> str:
         return f"Finished in {duration(report.seconds)}."
     size = _student_parameters(report)
     subject = f"One student{f' of {millions(size)} million parameters' if size else ''}"
-    sentence = f"{subject} answers {percent(found.student.mean)}\u00a0% of the test texts right"
+    share = f"{percent(found.student.mean)}\u00a0%"
+    sentence = f"{subject} answers {share} of the test texts right"
+    if not report.counts_texts:
+        sentence = f"{subject} reaches {share} {report.measure} on the test texts"
     against = []
     for row, words in (
         (found.best_teacher, "the best single teacher"),
         (found.uniform, "the uniform mean of all teachers"),
     ):
         if row is not None and row.mean is not None and found.student.mean is not None:
-            against.append(f"{_against(found.student.mean, row.mean)} {words}")
+            texts = report.counts_texts
+            against.append(f"{_against(found.student.mean, row.mean, texts=texts)} {words}")
     if not against:
         return sentence + "."
     return f"{sentence}: {' and '.join(against)}."
@@ -69,7 +73,7 @@ def _accuracy(report: Report, found: Claims) -> Tile | None:
     rows = [("best teacher", found.best_teacher), ("uniform mean", found.uniform)]
     rows += [("as int8", row) for row in report.accuracy if row.kind == "student" and row.runtime == "int8"]
     notes = tuple(f"{label} {percent(row.mean)} %" for label, row in rows if row and row is not found.student)
-    return Tile("Mean accuracy of the student", percent(found.student.mean), "%", notes)
+    return Tile(f"Mean {report.measure} of the student", percent(found.student.mean), "%", notes)
 
 
 def _size(report: Report, found: Claims) -> Tile | None:
@@ -120,9 +124,10 @@ def _student_parameters(report: Report) -> int | None:
     return rows[0] if rows else None
 
 
-def _against(one: float, other: float) -> str:
+def _against(one: float, other: float, *, texts: bool) -> str:
     """The difference of the two numbers as they are printed, so that a reader who subtracts agrees."""
     difference = round(round(one * 100, 1) - round(other * 100, 1), 1)
     if not difference:
-        return "as many as"
-    return f"{fixed(abs(difference))}\u00a0points {'more' if difference > 0 else 'fewer'} than"
+        return "as many as" if texts else "the same as"
+    more, fewer = ("more than", "fewer than") if texts else ("above", "below")
+    return f"{fixed(abs(difference))}\u00a0points {more if difference > 0 else fewer}"

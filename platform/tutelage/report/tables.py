@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tutelage.report.claims import size_kind
-from tutelage.report.figures import AccuracyRow, Report, StageFigure, TeacherFigure
+from tutelage.report.figures import AccuracyRow, Report, StageFigure
 from tutelage.report.numbers import column, percent
 from tutelage.report.plot_size import common_condition
 
@@ -115,11 +115,3 @@ def latency_cells(report: Report) -> list[tuple[str, int, int, str, str, str]]:
             strict=True,
         )
     )
-
-
-def fleet_cells(report: Report) -> list[tuple[TeacherFigure, str, str, str]]:
-    """Each fleet with MB sent, MB received and milliseconds of a call."""
-    rows = report.teachers
-    sent = column([row.bytes_sent / 1e6 for row in rows])
-    received = column([row.bytes_received / 1e6 for row in rows])
-    return list(zip(rows, sent, received, column([row.p50_ms for row in rows]), strict=True))
