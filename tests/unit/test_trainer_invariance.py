@@ -81,15 +81,15 @@ def test_the_loss_trajectory_does_not_depend_on_the_number_of_workers(
         assert sum(one.stream.channels[k].counters.examples for one in ranks) == TRAIN_ROWS
 
 
-def test_progress_is_told_by_the_first_worker_alone(tiny: Tiny) -> None:
+def test_every_worker_tells_of_each_step_and_keeps_its_checkpoint(tiny: Tiny) -> None:
+    """Each has teachers of its own to tell of."""
     def work(world: ThreadWorld) -> Session:
         one = session(tiny, world=world, train={"workers": 2, "epochs": 1})
         one.run()
         return one
 
     first, second = in_threads(2, work)
-    assert first.kept.progress_steps == [1, 2, 3, 4, 5, 6]
-    assert second.kept.progress_steps == []
+    assert first.kept.progress_steps == second.kept.progress_steps == [1, 2, 3, 4, 5, 6]
     assert len(first.kept.checkpoints) == len(second.kept.checkpoints) == 1
 
 
