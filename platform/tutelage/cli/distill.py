@@ -36,9 +36,9 @@ def distill(
     job = open_job(console, job_file, overrides, address)
     space = prepare(job)
     if plan:
-        from tutelage.cli.plan import distill_table, show_plan
+        from tutelage.cli.plan import distill_plan, show_distill_plan
 
-        show_plan(console, distill_table(space, fresh=fresh))
+        show_distill_plan(console, distill_plan(space, fresh=fresh))
         return
     from actors.session import session
 

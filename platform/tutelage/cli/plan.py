@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.signals.planned import describe
+
 if TYPE_CHECKING:
+    from actors.teacher import TeacherSpec
     from actors.workspace import Workspace
     from tutelage.cli.console import Console
     from tutelage.config.data import Pick
     from tutelage.config.train import TrainConfig
+    from tutelage.data.examples import Examples
+    from tutelage.signals.planned import Planned
 
 
 def finetune_table(space: Workspace, only: list[str] | None, *, fresh: bool) -> list[dict[str, Any]]:
@@ -33,42 +40,133 @@ def finetune_table(space: Workspace, only: list[str] | None, *, fresh: bool) -> 
     return rows
 
 
-def distill_table(space: Workspace, *, fresh: bool) -> list[dict[str, Any]]:
-    """The fine-tunings, then the distillation with its teacher calls and bytes."""
+@dataclass(frozen=True)
+class DistillPlan:
+    """What a distillation would do."""
+
+    rows: list[dict[str, Any]]
+    """The fine-tunings, then the distillation."""
+    teachers: list[dict[str, Any]]
+    """Payload, bytes, speed, calls and needs of each teacher."""
+    reasons: dict[str, str]
+    """Teacher -> why the planner chose its payload."""
+
+
+def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
+    """What `distill` would do, without doing it. Raises what a wrong payload raises."""
     from actors.evaluate import student_examples
+    from actors.payloads import planned
 
     job = space.job
     rows = finetune_table(space, None, fresh=False)
-    training = _training(student_examples(space), job.student.data, job.train)
-    workers = job.train.workers
-    calls = -(-training["rows"] // job.train.micro_batch) * len(job.teachers)
-    reply = 4 * len(job.task.labels)
-    run, done = _student_run(space)
-    rows.append(
-        {
-            "step": "distill",
-            "run": run,
-            "does": "reuse" if done and not fresh else "train",
-            **training,
-            "teacher calls": calls,
-            "bytes a text": reply * len(job.teachers),
-            "needs": f"{workers * job.train.cpus_per_worker:g} + "
-            f"{sum(t.min_replicas * t.num_cpus for t in job.teachers):g} CPUs",
-        }
+    specs = _made_teachers(space)
+    run, done = _student_run(space, specs)
+    does = "reuse" if done and not fresh else "train"
+    examples = student_examples(space)
+    training = _training(examples, job.student.data, job.train)
+    choices = planned(space, {})
+    missing = _missing(space, specs, choices, examples)
+    seen = min(training["rows"], training["steps"] * job.train.batch_size)
+    to_score = {
+        choice.teacher: 0 if does == "reuse" else min(seen, missing[choice.teacher]) for choice in choices
+    }
+    teachers = [_teacher_row(space, choice, to_score[choice.teacher]) for choice in choices]
+    row = {"step": "distill", "run": run, "does": does, **training}
+    row["teacher calls"] = sum(teacher["calls"] for teacher in teachers)
+    row[f"bytes a {choices[0].unit}"] = round(sum(choice.position_bytes for choice in choices), 1)
+    if job.on_policy is not None:
+        row["on-policy steps"] = f"about {job.on_policy.fraction * training['steps']:.0f}"
+    row["needs"] = _needs(space)
+    return DistillPlan([*rows, row], teachers, {choice.teacher: choice.reason for choice in choices})
+
+
+def _teacher_row(space: Workspace, choice: Planned, to_score: int) -> dict[str, Any]:
+    teacher = next(teacher for teacher in space.job.teachers if teacher.name == choice.teacher)
+    least, most = teacher.min_replicas, teacher.most_replicas
+    return {
+        "teacher": choice.teacher,
+        "payload": describe(choice.spec),
+        f"bytes a {choice.unit}": round(choice.position_bytes, 1),
+        f"{choice.unit}s/s at most": None if choice.positions_s is None else round(choice.positions_s),
+        "limited by": choice.limit,
+        "texts to score": to_score,
+        "calls": -(-to_score // space.job.train.micro_batch),
+        "replicas": _range(least, most),
+        "needs": _resources(
+            (least * teacher.num_cpus, least * teacher.num_gpus),
+            (most * teacher.num_cpus, most * teacher.num_gpus),
+        ),
+    }
+
+
+def _needs(space: Workspace) -> str:
+    """CPUs and GPUs of the student's workers and all fleets together."""
+    train, teachers = space.job.train, space.job.teachers
+
+    def total(replicas: dict[str, int]) -> tuple[float, float]:
+        return (
+            train.workers * train.cpus_per_worker + sum(replicas[t.name] * t.num_cpus for t in teachers),
+            train.workers * train.gpus_per_worker + sum(replicas[t.name] * t.num_gpus for t in teachers),
+        )
+
+    return _resources(
+        total({t.name: t.min_replicas for t in teachers}), total({t.name: t.most_replicas for t in teachers})
     )
-    return rows
 
 
-def _student_run(space: Workspace) -> tuple[str, bool]:
-    """The run id of the student and whether it is done; no id before its teachers are made."""
+def _resources(least: tuple[float, float], most: tuple[float, float]) -> str:
+    """`3..7 CPUs, 0.5..1 GPUs`, of (CPUs, GPUs); GPUs only where some are needed."""
+    parts = [f"{_range(least[0], most[0])} CPUs"]
+    if most[1]:
+        parts.append(f"{_range(least[1], most[1])} GPUs")
+    return ", ".join(parts)
+
+
+def _range(least: float, most: float) -> str:
+    return f"{least:g}" if least == most else f"{least:g}..{most:g}"
+
+
+def _missing(
+    space: Workspace, specs: list[TeacherSpec] | None, choices: list[Planned], examples: Examples
+) -> dict[str, int]:
+    """How many different texts of the student the store lacks, for each teacher.
+
+    Every one where the teacher is still to be made, and at most so many with the `validated` combiner and
+    shared draws: their folder is known once the teachers are measured.
+    """
+    from actors.payloads import signal_folders
+    from tutelage.signals.store.open import open_store
+
+    rows = examples.select("train", space.job.student.data).rows
+    digests = list(dict.fromkeys(examples.digests(rows)))
+    if specs is None:
+        return {choice.teacher: len(digests) for choice in choices}
+    payloads = {choice.teacher: choice.spec for choice in choices}
+    store = space.job.stream.store
+    counts = {}
+    for name, folder in signal_folders(space.signals, specs, payloads).items():
+        known = store.enabled and (store.url or Path(folder).is_dir())
+        counts[name] = len(open_store(store, Path(folder), name).missing(digests)) if known else len(digests)
+    return counts
+
+
+def _made_teachers(space: Workspace) -> list[TeacherSpec] | None:
+    """What the teachers' replicas load; None before all teachers are made."""
     from actors.distill import teacher_specs
-    from actors.workspace import distill_run, finished
     from tutelage.cli.export import finished_teachers
     from tutelage.errors import TrainError
 
     try:
-        specs = teacher_specs(space, finished_teachers(space))
+        return teacher_specs(space, finished_teachers(space))
     except TrainError:
+        return None
+
+
+def _student_run(space: Workspace, specs: list[TeacherSpec] | None) -> tuple[str, bool]:
+    """The run id of the student and whether it is done; no id before its teachers are made."""
+    from actors.workspace import distill_run, finished
+
+    if specs is None:
         return "", False
     run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
     return run, finished(space, run) is not None
@@ -76,11 +174,32 @@ def _student_run(space: Workspace) -> tuple[str, bool]:
 
 def show_plan(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print the plan as a table, or as JSON."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    console.result(
-        {"plan": rows},
-        lambda: console.table("Plan", columns, [[row.get(column, "") for column in columns] for row in rows]),
-    )
+    console.result({"plan": rows}, lambda: _table(console, "Plan", rows))
+
+
+def show_distill_plan(console: Console, plan: DistillPlan) -> None:
+    """Print the steps, the teachers and the reasons for their payloads, or all of it as JSON."""
+    teachers = [{**row, "reason": plan.reasons[row["teacher"]]} for row in plan.teachers]
+    console.result({"plan": plan.rows, "teachers": teachers}, lambda: _tell(console, plan))
+
+
+def _tell(console: Console, plan: DistillPlan) -> str:
+    _table(console, "Plan", plan.rows)
+    _table(console, "Teachers", plan.teachers)
+    names: dict[str, list[str]] = {}
+    for teacher, reason in plan.reasons.items():
+        names.setdefault(reason, []).append(teacher)
+    return "\n" + "\n".join(f"{', '.join(those)}: {reason}" for reason, those in names.items())
+
+
+def _table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    """The rows with every column that says something."""
+    columns = [
+        column
+        for column in dict.fromkeys(key for row in rows for key in row)
+        if any(row.get(column) not in (None, "") for row in rows)
+    ]
+    console.table(title, columns, [[row.get(column, "") for column in columns] for row in rows])
 
 
 def _training(examples: Any, picks: dict[str, Pick] | None, train: TrainConfig) -> dict[str, Any]:

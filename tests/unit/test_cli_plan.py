@@ -1,0 +1,133 @@
+"""`distill --plan`: what each teacher sends and why, how many texts are still to be scored, what it needs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.distill import teacher_specs
+from actors.evaluate import student_examples
+from actors.payloads import planned, signal_folders
+from actors.workspace import Workspace, open_workspace
+from tutelage.cli.console import Console
+from tutelage.cli.plan import distill_plan, show_distill_plan
+from tutelage.config import JobConfig
+from tutelage.errors import ConfigError
+from tutelage.progress import Silent
+from tutelage.signals.packet import Column, Packet
+from tutelage.signals.store.open import open_store
+from tutelage.testing import LABELS, tiny_classifier, tiny_rows
+
+pytestmark = pytest.mark.unit
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Forty texts, two teachers, one of them elastic and on GPUs."""
+    top = tmp_path_factory.mktemp("plan")
+    files = tiny_rows(top / "rows", 60, ["books"])
+    model = tiny_classifier(top / "student")
+    other = tiny_classifier(top / "other", seed=5)
+    elastic = {"min_replicas": 1, "max_replicas": 4, "num_cpus": 0.5, "num_gpus": 0.25}
+    return {
+        "name": "planned",
+        "task": {"labels": list(LABELS)},
+        "data": {
+            "sources": {"books": {"path": files["books"], "splits": {"validation": 10, "test": 10}}},
+            "max_tokens": 16,
+        },
+        "teachers": [{"name": "one", "model": model}, {"name": "two", "model": other, **elastic}],
+        "student": {"model": model},
+        "objectives": [{"type": "kl"}],
+        "train": {"epochs": 3, "batch_size": 8, "micro_batch_size": 8, "cpus_per_worker": 1},
+    }
+
+
+@pytest.fixture(scope="module")
+def space(job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The job with nothing scored yet."""
+    return opened(job, tmp_path_factory.mktemp("cold"))
+
+
+def opened(job: dict[str, Any], folder: Path, **train: Any) -> Workspace:
+    """The job in a folder of its own."""
+    made = JobConfig.model_validate({**job, "train": {**job["train"], **train}})
+    return open_workspace(made, folder, Silent())
+
+
+def score(space: Workspace, teacher: str, texts: int) -> None:
+    """Put signals of so many texts into a teacher's store."""
+    specs = teacher_specs(space, {})
+    payloads = {choice.teacher: choice.spec for choice in planned(space, {})}
+    store = open_store(
+        space.job.stream.store, Path(signal_folders(space.signals, specs, payloads)[teacher]), teacher
+    )
+    examples = student_examples(space)
+    digests = list(dict.fromkeys(examples.digests(examples.select("train").rows)))[:texts]
+    lengths = np.ones(len(digests), np.int32)
+    store.put(digests, Packet(lengths, {"logits": Column(np.zeros((len(digests), 2), np.float32), lengths)}))
+    store.flush()
+
+
+def test_each_teacher_has_its_payload_bytes_and_needs(space: Workspace) -> None:
+    plan = distill_plan(space, fresh=False)
+    one, two = plan.teachers
+    assert (one["teacher"], one["payload"], one["bytes a text"]) == ("one", "dense fp32", 8)
+    assert (one["replicas"], one["needs"]) == ("1", "1 CPUs")
+    assert (two["replicas"], two["needs"]) == ("1..4", "0.5..2 CPUs, 0.25..1 GPUs")
+    (row,) = plan.rows
+    assert row["needs"] == "2.5..4 CPUs, 0.25..1 GPUs"
+    assert row["bytes a text"] == 16
+    assert set(plan.reasons) == {"one", "two"}
+    assert all(plan.reasons.values())
+
+
+def test_a_cold_store_has_every_text_scored_once_whatever_the_epochs(space: Workspace) -> None:
+    plan = distill_plan(space, fresh=False)
+    assert [(row["texts to score"], row["calls"]) for row in plan.teachers] == 2 * [(ROWS, ROWS // 8)]
+    assert plan.rows[-1]["teacher calls"] == 2 * ROWS // 8
+
+
+def test_texts_in_the_store_are_not_scored_again(job: dict[str, Any], tmp_path: Path) -> None:
+    space = opened(job, tmp_path)
+    score(space, "one", ROWS)
+    score(space, "two", ROWS - 9)
+    plan = distill_plan(space, fresh=False)
+    assert [(row["texts to score"], row["calls"]) for row in plan.teachers] == [(0, 0), (9, 2)]
+
+
+def test_a_short_training_scores_what_it_reads(job: dict[str, Any], tmp_path: Path) -> None:
+    plan = distill_plan(opened(job, tmp_path, max_steps=2), fresh=False)
+    assert [row["texts to score"] for row in plan.teachers] == [16, 16]
+
+
+def test_a_plan_makes_no_folder_of_signals(space: Workspace) -> None:
+    distill_plan(space, fresh=False)
+    assert not space.signals.exists()
+
+
+def test_json_holds_everything_and_people_read_each_reason_once(space: Workspace) -> None:
+    plan = distill_plan(space, fresh=False)
+    out, people = io.StringIO(), io.StringIO()
+    show_distill_plan(Console(as_json=True, stdout=out, stderr=io.StringIO()), plan)
+    answer = json.loads(out.getvalue())
+    assert answer["teachers"][1]["reason"] == plan.reasons["two"]
+    assert answer["plan"][0]["steps"] == 3 * ROWS // 8
+    show_distill_plan(Console(stdout=people, stderr=io.StringIO()), plan)
+    text = people.getvalue()
+    assert text.count(plan.reasons["one"]) == 1
+    assert "0.5..2 CPUs, 0.25..1 GPUs" in text
+
+
+def test_a_payload_that_cannot_be_is_refused_by_the_plan(job: dict[str, Any], tmp_path: Path) -> None:
+    biased = {**job, "objectives": [{"type": "jsd"}]}
+    biased["teachers"] = [{**job["teachers"][0], "payload": {"type": "sampled"}}]
+    with pytest.raises(ConfigError, match="sampled"):
+        distill_plan(opened(biased, tmp_path), fresh=False)
