@@ -79,7 +79,7 @@ def _cells(view: View, unit: str) -> dict[str, str]:
         "lost": f"{view['lost_batches']:.0f}{' now' if view['left_out'] else ''}",
         "replicas": f"{view['replicas']:.0f}{starting}",
         "queue": f"{view['queue_depth']:.0f}",
-        "replies/s": f"{view['replies_s']:.1f}",
+        "replies/s": DASH if view["left_out"] else f"{view['replies_s']:.1f}",
         "waiting": f"{view['wait_share']:.0%}",
         f"bytes/{unit}": f"{view['bytes_position']:,.0f}" if view["positions"] else DASH,
         "stored": DASH if share is None else f"{share:.0%}",

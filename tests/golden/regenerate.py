@@ -96,8 +96,8 @@ def points(training: Any, specs: list[Any]) -> list[dict[str, Any]]:
     """Run one training with local teachers."""
     import torch
 
-    from actors.engine import Engine
     from actors.channel import TeacherChannel
+    from actors.engine import Engine
     from actors.replica import LocalReplica
     from actors.stream import SignalStream
     from actors.teacher import Teacher

@@ -39,7 +39,10 @@ def job_path(tmp_path: Path) -> Path:
         ("train.lr=.nan", "train.lr: .nan is not allowed; wants a number above 0 and below 1"),
         ("train.clip=.inf", "train.clip: .inf is not allowed; wants a number at least 0"),
         ("train.epochs=2.5", "train.epochs: 2.5 is not allowed; wants a whole number above 0"),
-        ("teachers.two.min_replicas=0", "teachers.two.min_replicas: 0 is not allowed; wants a whole number above 0"),
+        (
+            "teachers.two.min_replicas=0",
+            "teachers.two.min_replicas: 0 is not allowed; wants a whole number above 0",
+        ),
         ("train.precision=b16", "wants auto, fp32, bf16 or fp16; did you mean bf16?"),
         ("train=3", "train: 3 is not allowed; wants a mapping"),
         ("teachers={}", "teachers: {} is not allowed; wants a list of mappings"),
@@ -70,7 +73,10 @@ def job_path(tmp_path: Path) -> Path:
         ("task.labels=[a, a]", "task.labels: labels stand twice: a"),
         ("combiner={type: weighted, weights: {one: 1}}", "combiner.weights: no weight for two"),
         ("student.data.books={}", "student.data: unknown key 'books'; known here: movies, shop"),
-        ("objectives=[{type: kl, weight: 0}, {type: cross-entropy}]", "no 'kl' or 'jsd' with a weight above 0"),
+        (
+            "objectives=[{type: kl, weight: 0}, {type: cross-entropy}]",
+            "no 'kl' or 'jsd' with a weight above 0",
+        ),
     ],
 )
 def test_a_wrong_value_names_key_value_allowed_and_origin(job_path: Path, override: str, says: str) -> None:

@@ -116,7 +116,9 @@ def test_a_new_variant_refuses_keys_of_another_set_beside_it(job_path: Path) -> 
 
 def test_overrides_do_not_reach_shared_anchors(tmp_path: Path) -> None:
     """`<<: *x` copies: setting a key of one teacher leaves the other alone."""
-    text = sample.SMALL.replace("    model: some/model\n    min_replicas: 2\n", "    <<: *base\n    name: two\n")
+    text = sample.SMALL.replace(
+        "    model: some/model\n    min_replicas: 2\n", "    <<: *base\n    name: two\n"
+    )
     text = text.replace("  - name: one\n", "  - &base\n    name: one\n").replace(
         "  - name: two\n    <<", "  - <<"
     )

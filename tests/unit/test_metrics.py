@@ -141,6 +141,7 @@ def test_a_teacher_that_is_left_out_is_marked_and_its_lost_batches_are_shown() -
     table = teacher_table(views, PAYLOADS, "causal-lm")
     assert [row.warn for row in table.rows] == [False, True]
     assert [cells(table, n)["lost"] for n in (0, 1)] == ["0", "7 now"]
+    assert [cells(table, n)["replies/s"] for n in (0, 1)] == ["8.2", "-"]
     assert "bytes/token" in table.columns
 
 

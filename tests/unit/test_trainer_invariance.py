@@ -83,6 +83,7 @@ def test_the_loss_trajectory_does_not_depend_on_the_number_of_workers(
 
 def test_every_worker_tells_of_each_step_and_keeps_its_checkpoint(tiny: Tiny) -> None:
     """Each has teachers of its own to tell of."""
+
     def work(world: ThreadWorld) -> Session:
         one = session(tiny, world=world, train={"workers": 2, "epochs": 1})
         one.run()

@@ -16,9 +16,9 @@ from tutelage.files import home
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
-    from actors.tally import Scores
     from actors.finetune import Finetuned
     from actors.session import Session
+    from actors.tally import Scores
     from actors.workspace import Workspace
     from tutelage.cli.console import Console
     from tutelage.config.load import LoadedJob

@@ -37,10 +37,11 @@ A job is one YAML file. A value is taken from the last of these that sets it:
 
 Values from outside the file are YAML: `train.early_stop=null`, `task.labels=[no, yes]`,
 `combiner={type: uniform}`. A mapping replaces the whole section. Items of lists are called by position, by
-`name`, or by `type` where they have no name: `teachers.movies.min_replicas=2`, `objectives.kl.temperature=3`. A
-key that holds a dot stands in quotes: `'data.sources."my.data".limit=10'`. Setting `type` to another variant
-drops the keys that the new variant does not have. Within the environment, and within the command line, short
-keys are set before long ones, and of two settings of one key the later wins.
+`name`, or by `type` where they have no name: `teachers.movies.min_replicas=2`,
+`objectives.kl.temperature=3`. A key that holds a dot stands in quotes:
+`'data.sources."my.data".limit=10'`. Setting `type` to another variant drops the keys that the new variant
+does not have. Within the environment, and within the command line, short keys are set before long ones, and
+of two settings of one key the later wins.
 
 YAML is read as version 1.2: `no`, `off` and dates are text, `3e-5` is a number. Keys are always text. Anchors
 and merge keys (`<<: *base`) work; a key that stands twice is an error. `tutelage config show JOB --origin`

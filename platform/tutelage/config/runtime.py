@@ -17,17 +17,17 @@ class StreamConfig(Section):
     window: Positive = 8
     """Batches in flight a student worker; memory is bounded by it."""
     deadline_s: float = Field(default=120, gt=0)
-    """A reply that takes longer is given up and asked of another replica; a replica silent so long is replaced."""
+    """A reply that takes longer is given up and asked elsewhere; a replica silent for so long is replaced."""
     retries: int = Field(default=3, ge=0)
     """Attempts after the first, for one batch."""
     on_loss: Literal["fail", "degrade"] = "fail"
-    """When a teacher cannot answer: end the run, or go on without it, the other teachers' weights scaled up."""
+    """When a teacher cannot answer: end the run, or go on with the other teachers' weights scaled up."""
     hedge_after: float | None = Field(default=4, gt=1)
     """A reply that takes so many median reply times is also asked of a second replica; never when null."""
     hedge_min_s: float = Field(default=1, ge=0)
     """Replies are waited for at least so long before a second replica is asked."""
     start_s: float = Field(default=300, gt=0)
-    """A replica that has not loaded by then is ended; a student waits no longer for a teacher without replicas."""
+    """Time for a replica to load; a student waits no longer for a teacher without replicas."""
     backoff_s: float = Field(default=1, gt=0)
     """Pause before a lost replica is started a second time; it doubles with each loss."""
     backoff_max_s: float = Field(default=30, gt=0)
