@@ -52,13 +52,7 @@ class RayKeeper:
     """Posts progress on the board and hands checkpoints to Ray Train."""
 
     def __init__(
-        self,
-        training: Training,
-        engine: Engine,
-        stream: SignalStream,
-        world: TorchWorld,
-        board: Poster,
-        state: TrainState,
+        self, training: Training, engine: Engine, stream: SignalStream, world: TorchWorld, board: Poster
     ) -> None:
         self._training = training
         self._engine = engine
@@ -66,9 +60,7 @@ class RayKeeper:
         self._world = world
         self._board = board
         self._posted = 0.0
-        self._state = state
-        # What was trained before a resume, another process has waited for.
-        self._seconds_before = state.seconds
+        self._began = time.monotonic()
         self._metrics = StreamMetrics.on_ray(training.run, world.rank)
 
     def progress(self, state: TrainState, total: int) -> None:
@@ -86,19 +78,14 @@ class RayKeeper:
                 "total": total,
                 "point": state.points[-1] if state.points else {},
                 "waited_s": self._stream.waited_s,
-                "seconds": self._seconds,
+                "seconds": state.seconds,
                 "teachers": teachers,
             },
         )
 
-    @property
-    def _seconds(self) -> float:
-        """Time of the steps that this process has taken."""
-        return self._state.seconds - self._seconds_before
-
     def teachers(self) -> dict[str, dict[str, float]]:
-        """How it goes with each teacher, and the share of this process's steps spent waiting for it."""
-        seconds = max(1e-9, self._seconds)
+        """How it goes with each teacher, and the share of this process's time spent waiting for it."""
+        seconds = max(1e-9, time.monotonic() - self._began)
         return {
             channel.name: {**channel.view(), "wait_share": channel.counters.waited_s / seconds}
             for channel in self._stream.channels
