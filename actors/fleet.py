@@ -14,17 +14,15 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 from actors.clock import SystemClock
+from actors.host import Plan
 from actors.members import Load, Members, RayMembers
-from actors.reasons import own_error, reason
-from actors.scorer import AnyTeacher
-from actors.spawner import BrokenError
+from actors.ray_spawner import RaySpawner
+from actors.reasons import reason
 from actors.supervisor import Bounds, Supervisor
-from actors.teacher import TeacherSpec
 from tutelage.config.models import TeacherConfig
 from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
@@ -34,87 +32,6 @@ TICK_S = 0.2
 WATCH_S = 30.0
 """Longest time that a question for a change of the roster is left open."""
 STOP_S = 5.0
-
-Plan = tuple[TeacherSpec, TeacherConfig]
-
-
-class RaySpawner:
-    """Starts teachers as Ray actors."""
-
-    def __init__(self, teachers: Sequence[Plan], reserve: dict[str, float]) -> None:
-        import ray
-
-        self._plans = {spec.name: (spec, config) for spec, config in teachers}
-        self._reserve = reserve
-        self._actor = ray.remote(AnyTeacher)
-
-    def start(self, teacher: str, name: str) -> RayBody:
-        """Submit the actor; it loads on its own."""
-        spec, config = self._plans[teacher]
-        # A lost call is asked again by the channel, which knows of other replicas, and a lost process is
-        # replaced by the supervisor, which tells everybody.
-        options = {"num_cpus": config.num_cpus, "num_gpus": config.num_gpus, "max_restarts": 0}
-        return RayBody(self._actor.options(max_task_retries=0, **options).remote(spec, name))
-
-    def room(self, teacher: str) -> bool:
-        """Whether a replica fits in what is free, with the reserve left over."""
-        import ray
-
-        _, config = self._plans[teacher]
-        free: Any = ray.available_resources
-        have = free()
-        return all(
-            have.get(kind, 0.0) - self._reserve.get(kind, 0.0) >= need
-            for kind, need in (("CPU", config.num_cpus), ("GPU", config.num_gpus))
-            if need > 0
-        )
-
-    def room_text(self) -> str:
-        """CPUs and GPUs that are free."""
-        import ray
-
-        free: Any = ray.available_resources
-        have = free()
-        return f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs free"
-
-
-class RayBody:
-    """A teacher's actor."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-        self.ready: Future[Any] = Future()
-        self._describe = handle.describe.remote().future()
-        self._describe.add_done_callback(self._loaded)
-
-    def _loaded(self, described: Future[Any]) -> None:
-        error = described.exception()
-        if error is None:
-            self.ready.set_result(described.result())
-        elif own_error(error) is not None or "tutelage.errors." in str(error):
-            self.ready.set_exception(BrokenError(reason(error)))
-        else:
-            self.ready.set_exception(error)
-
-    def card(self) -> dict[str, str]:
-        """What the teacher says of itself."""
-        card: dict[str, str] = self.ready.result()
-        return card
-
-    def ping(self) -> Future[Any]:
-        """The actor does one call after another, so this one ends when those before it have."""
-        future: Future[Any] = self.handle.describe.remote().future()
-        return future
-
-    def why(self, error: BaseException | None) -> str:
-        """The error in a line."""
-        return "no reason known" if error is None else reason(error)
-
-    def end(self) -> None:
-        """Kill the actor; also one that hangs in a call."""
-        import ray
-
-        ray.kill(self.handle)
 
 
 class SupervisorActor:

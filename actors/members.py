@@ -100,7 +100,7 @@ class RayMembers:
         self._begin()
 
     def _begin(self) -> None:
-        self._known: dict[bytes, RayReplica] = {}
+        self._known: dict[Any, RayReplica] = {}
         self._roster = Roster(starting=1)
         self._version: Any = None
         self._watch: Any = None
@@ -149,10 +149,9 @@ class RayMembers:
 
     def _take(self, version: Any, named: list[tuple[str, Any]], facts: dict[str, Any]) -> None:
         """Replicas that stay keep their object, by which a channel knows them."""
-        known: dict[bytes, RayReplica] = {}
-        for name, handle in named:
-            id = handle._actor_id.binary()
-            known[id] = self._known.get(id) or RayReplica(name, handle)
+        known: dict[Any, RayReplica] = {}
+        for name, seat in named:
+            known[seat.id] = self._known.get(seat.id) or RayReplica(name, seat)
         self._known, self._version = known, version
         replicas = list(known.values())
         # Workers begin at different replicas, so that their first questions do not all go to one.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from actors.host import Seat, start_host
 from actors.reasons import reason
 from actors.remote.setup import remote_spec
-from actors.scorer import AnyTeacher
 from actors.session import Session
 from tests.e2e import remote_process
 from tests.unit.remote_samples import texts_request
@@ -30,35 +29,38 @@ def test_replicas_of_a_server_answer_alike_until_it_is_gone(cluster: Session, tm
     classifier = tiny_classifier(tmp_path / "classifier")
     task = SequenceClassification(labels=list(LABELS))
     request = texts_request([row["text"] for row in tiny_texts(8)], PayloadSpec("dense", len(LABELS)))
-    actor: Any = ray.remote(AnyTeacher)
-    handles: list[Any] = []
+    seats: list[Seat] = []
     try:
         with remote_process.serving("--classifier", classifier, "--busy-every", "4") as url:
             remote = {"type": "oip", "url": url, "retries": 2, "timeout_s": 20}
             config = TeacherConfig.model_validate(
-                {"name": "judge", "model": "classifier", "labels": list(LABELS), "remote": remote}
+                {
+                    "name": "judge",
+                    "model": "classifier",
+                    "labels": list(LABELS),
+                    "remote": remote,
+                    "num_cpus": 0.1,
+                }
             )
             spec = remote_spec(config, task, tokenizer="", max_tokens=64, deadline_s=120)
-            handles = [actor.options(num_cpus=0.1).remote(spec, n) for n in range(2)]
-            cards = ray.get([handle.describe.remote() for handle in handles], timeout=60)
+            seats = [Seat(start_host([(spec, config)]), "judge") for _ in range(3)]
+            cards = ray.get([seats[n].load(spec, f"judge-{n}") for n in range(2)], timeout=60)
             assert [(card["replica"], card["device"]) for card in cards] == [
                 ("judge-0", url),
                 ("judge-1", url),
             ]
-            replies = ray.get([handle.score.remote(request) for handle in handles], timeout=60)
+            replies = ray.get([seat.score.remote(request) for seat in seats[:2]], timeout=60)
             assert [fault(request, reply) for reply in replies] == [None, None]
             first, second = (reply.packet.columns["logits"].values for reply in replies)
             assert np.array_equal(first, second)
-            other = actor.options(num_cpus=0.1).remote(replace(spec, fingerprint="0" * 16), 2)
-            handles.append(other)
             with pytest.raises(ray.exceptions.RayError) as changed:
-                ray.get(other.describe.remote(), timeout=60)
+                ray.get(seats[2].load(replace(spec, fingerprint="0" * 16), "judge-2"), timeout=60)
             assert "another one here" in reason(changed.value)
         with pytest.raises(ray.exceptions.RayError) as gone:
-            ray.get(handles[0].score.remote(request), timeout=60)
+            ray.get(seats[0].score.remote(request), timeout=60)
         assert f"{url}/v2/models/classifier/infer: no answer in 3 attempts (ConnectError" in reason(
             gone.value
         )
     finally:
-        for handle in handles:
-            ray.kill(handle)
+        for seat in seats:
+            ray.kill(seat.host)

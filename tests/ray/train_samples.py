@@ -29,14 +29,13 @@ STEPS_PER_EPOCH, KEEP_EVERY = 20, 5
 def workspace(folder: Path) -> Workspace:
     """160 train rows and two random teachers, of which one counts its classes the other way round."""
     files = tiny_rows(folder / "data", 200, ["books"])
-    teachers = [
-        {"name": "one", "model": tiny_classifier(folder / "one", seed=1), "num_cpus": 0.1},
-        {
-            "name": "two",
-            "model": tiny_classifier(folder / "two", ("positive", "negative"), seed=2),
-            "num_cpus": 0.1,
-        },
+    teachers: list[dict[str, Any]] = [
+        {"name": "one", "model": tiny_classifier(folder / "one", seed=1)},
+        {"name": "two", "model": tiny_classifier(folder / "two", ("positive", "negative"), seed=2)},
     ]
+    # Each replica is a process of its own, so that tests can kill one and leave the others.
+    for teacher in teachers:
+        teacher |= {"num_cpus": 0.1, "share_process": False}
     job = {
         "name": "tiny",
         "task": {"labels": ["negative", "positive"]},

@@ -11,9 +11,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from actors.host import TeacherHost
 from actors.remote.setup import check_keys, check_payload, remote_spec
 from actors.remote.teacher import RemoteTeacher, remote_fingerprint
-from actors.scorer import AnyTeacher, make_scorer
+from actors.scorer import make_scorer
 from tests.unit import config_sample
 from tests.unit import remote_samples as sample
 from tutelage.config.load import job_digest, load_job
@@ -275,9 +276,9 @@ def test_a_spec_with_a_server_makes_a_client(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(RemoteTeacher, "__init__", wired)
     assert isinstance(make_scorer(sample.oip_spec()), RemoteTeacher)
-    actor = AnyTeacher(sample.oip_spec(), 2)
-    assert actor.describe()["replica"] == "judge-2"
-    reply = actor.score(sample.texts_request(["x"], PayloadSpec("dense", 3)))
+    host = TeacherHost()
+    assert host.load(sample.oip_spec(), 2)["replica"] == "judge-2"
+    reply = host.score("judge", sample.texts_request(["x"], PayloadSpec("dense", 3)))
     assert reply.packet.columns["logits"].values.shape == (1, 3)
     with pytest.raises(TeacherError, match="head"):
-        actor.head()
+        host.head("judge")

@@ -87,6 +87,9 @@ class TeacherConfig(Section):
     """GPUs that Ray reserves for one replica; fractions share a GPU."""
     threads: Positive | None = None
     """Intra-op threads a replica on CPU; num_cpus, rounded up, when null."""
+    share_process: bool | None = None
+    """Its first replica lives in one process with those of other teachers; when null, where each takes less
+    than one CPU and less than one GPU, and all together no more than one."""
 
     @property
     def most_replicas(self) -> int:
