@@ -29,6 +29,7 @@ from benchmarks.wall_clock import rivals
 from benchmarks.wall_clock.job import Course, course, job
 from tutelage.cli.quiet import quiet_libraries
 from tutelage.cli.surroundings import machine
+from tutelage.config import JobConfig
 from tutelage.files import home
 from tutelage.models.load import load_tokenizer
 from tutelage.progress import Silent
@@ -48,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=800, help="rows a domain that the student reads")
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--layers", type=int, nargs="+", default=[0], help="of MiniLM's, for the student")
     parser.add_argument("--only", nargs="+", choices=["ours", *RIVALS], default=["ours", *RIVALS])
     asked = parser.parse_args()
     quiet_libraries()
@@ -55,14 +57,17 @@ def main() -> None:
     print(
         f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB, load {os.getloadavg()[0]:.1f}; {where.os}"
     )
-    print(f"5 teachers of 6 layers, student of 2, {4 * asked.rows} rows, batches of 32, at most 48 tokens")
+    print(
+        f"5 teachers of 6 layers, student of {len(asked.layers)}, {4 * asked.rows} rows, batches of 32, "
+        "at most 48 tokens"
+    )
     print(f"{'epochs':>6s}  {'way':12s}{'seconds':>9s}{'accuracy':>10s}{'times ours':>12s}")
     for epochs in asked.epochs:
-        _compare(asked.rows, epochs, asked.only)
+        _compare(job(asked.rows, epochs, asked.layers), asked.only)
 
 
-def _compare(rows: int, epochs: int, names: list[str]) -> None:
-    config = job(rows, epochs)
+def _compare(config: JobConfig, names: list[str]) -> None:
+    epochs = config.train.epochs
     space = open_workspace(config, home(), Silent())
     with session(config.ray, space.home) as ray:
         made = finetune(space, Silent(), storage=ray.storage)
