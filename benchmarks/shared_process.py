@@ -3,7 +3,7 @@
     python -m benchmarks.shared_process [--teachers 1 3 5] [--rounds 2]
 
 Untrained MiniLM classifiers, so nothing is fine-tuned before. Seconds run from the fleet's first line
-until every teacher can be asked, with Ray itself up. Memory is what the replicas' processes have for themselves (USS).
+until every teacher can be asked, with Ray itself up. Memory is what no other process shares (USS).
 """
 
 from __future__ import annotations
