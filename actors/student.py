@@ -178,7 +178,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         examples = Examples.open(training.examples)
         stream = open_stream(training, config["members"], examples)
         tokenizer = load_tokenizer(training.tokenizer)
-        keeper = RayKeeper(training, engine, stream, world, config["board"])
+        keeper = RayKeeper(training, engine, stream, world, config["board"], state)
         trainer = Trainer(
             training,
             engine,

@@ -52,7 +52,13 @@ class RayKeeper:
     """Posts progress on the board and hands checkpoints to Ray Train."""
 
     def __init__(
-        self, training: Training, engine: Engine, stream: SignalStream, world: TorchWorld, board: Poster
+        self,
+        training: Training,
+        engine: Engine,
+        stream: SignalStream,
+        world: TorchWorld,
+        board: Poster,
+        state: TrainState,
     ) -> None:
         self._training = training
         self._engine = engine
@@ -60,7 +66,9 @@ class RayKeeper:
         self._world = world
         self._board = board
         self._posted = 0.0
-        self._began = time.monotonic()
+        self._state = state
+        # What was trained before a resume, another process has waited for.
+        self._seconds_before = state.seconds
         self._metrics = StreamMetrics.on_ray(training.run, world.rank)
 
     def progress(self, state: TrainState, total: int) -> None:
@@ -78,14 +86,19 @@ class RayKeeper:
                 "total": total,
                 "point": state.points[-1] if state.points else {},
                 "waited_s": self._stream.waited_s,
-                "seconds": state.seconds,
+                "seconds": self._seconds,
                 "teachers": teachers,
             },
         )
 
+    @property
+    def _seconds(self) -> float:
+        """Time of the steps that this process has taken."""
+        return self._state.seconds - self._seconds_before
+
     def teachers(self) -> dict[str, dict[str, float]]:
-        """How it goes with each teacher, and the share of this process's time spent waiting for it."""
-        seconds = max(1e-9, time.monotonic() - self._began)
+        """How it goes with each teacher, and the share of this process's steps spent waiting for it."""
+        seconds = max(1e-9, self._seconds)
         return {
             channel.name: {**channel.view(), "wait_share": channel.counters.waited_s / seconds}
             for channel in self._stream.channels
