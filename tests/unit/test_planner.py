@@ -72,13 +72,24 @@ def test_classifiers_send_all_logits_in_fp32(task: str, objectives: list[Objecti
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_language_models_draw_together_for_forward_kl(count: int) -> None:
-    found = plan(auto(count), job())
+    found = plan(auto(count), job(objectives=KL1))
     assert [one.spec.kind for one in found] == ["sampled"] * count
     assert [one.spec.member for one in found] == list(range(count))
     assert {(s.entries, s.temperature, s.seed, bool(s.mixture)) for s in (one.spec for one in found)} == {
-        (12, 2.0, 0, True)
+        (12, 1.0, 0, True)
     }
     assert sum(one.position_bytes for one in found) == pytest.approx(36)
+
+
+def test_above_temperature_1_language_models_send_their_most_probable_labels() -> None:
+    """Draws are far from the target there; `confidence` has no other choice, and a few classes are dense."""
+    found = plan(auto(3), job(objectives=KL2))
+    assert {(one.spec.kind, one.spec.entries, one.spec.temperature) for one in found} == {("topk", 64, 2.0)}
+    assert "temperature 2, where few draws see too little" in found[0].line
+    unsure = plan(auto(3), job(objectives=KL2, combiner=CONFIDENCE))
+    assert {one.spec.kind for one in unsure} == {"sampled"}
+    assert "far noisier at temperature 2 than at 1" in unsure[0].line
+    assert plan(auto(1, width=64, hidden=None), job(objectives=KL2))[0].spec.kind == "sampled"
 
 
 def test_weights_that_come_with_the_replies_make_teachers_draw_each_for_itself() -> None:
@@ -104,7 +115,7 @@ def test_jsd_takes_dense_bf16_where_there_is_no_narrower_linear_head() -> None:
 
 
 def test_a_jsd_of_weight_0_does_not_count() -> None:
-    objectives = [JSD(type="jsd", weight=0), KL(type="kl")]
+    objectives = [JSD(type="jsd", weight=0), KL(type="kl", temperature=1)]
     assert plan(auto(1), job(objectives=objectives))[0].spec.kind == "sampled"
 
 
@@ -149,11 +160,12 @@ def test_other_weights_are_another_mixture() -> None:
 
 
 def test_the_line_has_the_figures_that_decided() -> None:
-    line = plan(auto(3), job(link_mb_s=100, positions=10**6, epochs=3, store_mb=10))[0].line
+    told = job(objectives=KL1, link_mb_s=100, positions=10**6, epochs=3, store_mb=10)
+    line = plan(auto(3), told)[0].line
     assert line == (
         "t0: sampled, 12 draws shared by the teachers, 12 B a token, at most 2,777,778 tokens/s by the link: "
-        "an unbiased target for kl, in bytes that do not grow with teachers, though far noisier at "
-        "temperature 2 than at 1 (all: dense bf16 911,616 B, hidden bf16 6,144 B, top-64 960 B, "
+        "an unbiased target for kl, in bytes that do not grow with teachers "
+        "(all: dense bf16 911,616 B, hidden bf16 6,144 B, top-64 960 B, "
         "12 own draws 114 B, 12 shared draws 36 B; heads 933.5 MFLOP); "
         "an epoch takes 36.0 MB and the store keeps 10, so later epochs ask again"
     )
@@ -172,7 +184,7 @@ def test_the_expected_rate_is_the_smaller_of_link_and_teacher() -> None:
 
 
 def test_the_store_is_said_to_keep_an_epoch_where_it_does() -> None:
-    line = plan(auto(3), job(positions=10**6, epochs=3, store_mb=40))[0].line
+    line = plan(auto(3), job(objectives=KL1, positions=10**6, epochs=3, store_mb=40))[0].line
     assert line.endswith("; the store keeps an epoch in 36.0 MB")
     assert "epoch" not in plan(auto(3), job(positions=10**6, epochs=1, store_mb=10))[0].line
 

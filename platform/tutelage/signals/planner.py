@@ -78,10 +78,17 @@ def _pick(teacher: TeacherFacts, teachers: int, job: JobFacts) -> Payload:
     if job.task != "causal-lm":
         return DensePayload(type="dense")
     if not job.needs_every_label:
-        return SampledPayload(type="sampled")
+        return _few_labels(teacher, job)
     if teacher.hidden and teacher.hidden < teacher.width and _heads_fit(teacher, teachers, job):
         return HiddenPayload(type="hidden")
     return DensePayload(type="dense", dtype="bf16")
+
+
+def _few_labels(teacher: TeacherFacts, job: JobFacts) -> Payload:
+    """Draws; at a raised temperature top-k with a tail, since few draws see little of a flat distribution."""
+    pick = TopKPayload(type="topk")
+    flat = job.temperature > 1 and teacher.width > pick.k and not isinstance(job.combiner, Confidence)
+    return pick if flat else SampledPayload(type="sampled")
 
 
 def _heads_fit(teacher: TeacherFacts, teachers: int, job: JobFacts) -> bool:
@@ -176,6 +183,8 @@ def _reason(teacher: TeacherFacts, spec: PayloadSpec, total: float, teachers: in
         why = "as the job file says"
     elif job.task != "causal-lm":
         return f"exact, and {teacher.width} classes are few{_store(total, job)}"
+    elif spec.kind == "topk":
+        why = f"kl at temperature {spec.temperature:g}, where few draws see too little of a flat distribution"
     elif not job.needs_every_label:
         size = (
             "in bytes that do not grow with teachers" if spec.mixture else "weighted when all have answered"
