@@ -12,7 +12,9 @@ table of angles shows it.
 
 Independent draws and the plain top-k (scaled to sum to 1, without tail) are computed here alone, to compare.
 
-Shapes: P positions, V vocabulary, K teachers, F features of the hidden state.
+Hidden states of teachers are factors of their logits, which any so few positions have.
+
+Shapes: P positions, V vocabulary, K teachers, F features of the student's hidden state, H of the teachers'.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from tutelage.signals.sizes import id_bytes, position_bytes
 from tutelage.signals.spec import PayloadSpec, WireType
 
 CHUNK = 256
+HIDDEN = 2048
 
 
 @dataclass
@@ -84,7 +87,8 @@ def send(world: World, specs: Sequence[PayloadSpec]) -> tuple[list[Signal], int]
     signals, nbytes = [], 0
     for spec, logits_PV in zip(specs, world.teachers, strict=False):
         asked = Request(batch_digest(world.examples), world.examples, lengths_N, spec, shares_NK=shares_NK)
-        packet = encode(spec, logits_PV, lengths_N, asked)
+        rows_PV, head_VH = factors(logits_PV) if spec.kind == "hidden" else (logits_PV, None)
+        packet = encode(spec, rows_PV, lengths_N, asked)
         nbytes += packet.nbytes
         signals.append(
             signal_of(
@@ -93,6 +97,7 @@ def send(world: World, specs: Sequence[PayloadSpec]) -> tuple[list[Signal], int]
                 world.student_PV,
                 examples_P,
                 lambda values_RV, _: Dense(values_RV),
+                head=head_VH,
                 examples=world.examples,
                 shares_NK=shares_NK,
             )
@@ -100,11 +105,21 @@ def send(world: World, specs: Sequence[PayloadSpec]) -> tuple[list[Signal], int]
     return signals, nbytes
 
 
+def factors(logits_PV: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states [P, H] and a head [V, H] with these logits as their product, up to rounding; P <= H."""
+    noise_HP = torch.randn(HIDDEN, len(logits_PV), generator=torch.Generator().manual_seed(3))
+    basis_PH = torch.linalg.qr(noise_HP).Q.T
+    scale = math.sqrt(HIDDEN)
+    return basis_PH * scale, logits_PV.T @ basis_PH / scale
+
+
 def specs_of(name: str, count: int, vocabulary: int, temperature: float) -> list[PayloadSpec]:
     """Each teacher's spec by the name in the table."""
     kind, _, rest = name.partition(" ")
     if kind == "dense":
         return [PayloadSpec("dense", vocabulary, rest)] * count  # type: ignore[arg-type]
+    if kind == "hidden":
+        return [PayloadSpec("hidden", HIDDEN, rest)] * count  # type: ignore[arg-type]
     entries = int(rest.split()[0])
     if kind == "top-k":
         return [PayloadSpec("topk", vocabulary, "fp16", entries, temperature)] * count
@@ -137,6 +152,7 @@ def independent(world: World, count: int, draws: int, temperature: float) -> tup
 NAMES = [
     "dense bf16",
     "dense int8",
+    "hidden bf16",
     *(f"top-k {k} with tail" for k in (12, 25, 64)),
     *(f"top-k {k} plain" for k in (12, 25, 64)),
     *(f"draws {n} {how}" for n in (12, 50) for how in ("shared", "own", "independent")),
