@@ -86,10 +86,6 @@ def training_of(space: Workspace, teacher: TeacherConfig, run: str, storage: str
         picks=teacher.finetune.data,
         slices=list(teacher.finetune.data),
         seed=space.job.seed,
-        on_policy=None,
-        payloads={},
-        stores={},
-        measured={},
         storage=f"{storage}/runs",
         output=str(space.runs / run / "model"),
     )

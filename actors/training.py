@@ -16,7 +16,7 @@ from tutelage.config.train import TrainConfig
 from tutelage.signals.spec import PayloadSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """One training of a teacher or of the student, on any number of workers."""
 
@@ -39,18 +39,18 @@ class Training:
     slices: list[str] | None
     """Sources whose validation rows count; all when None."""
     seed: int
-    on_policy: OnPolicy | None
-    """How the student writes texts of its own; None reads the data alone."""
-    payloads: dict[str, PayloadSpec]
-    """What each teacher sends, in the order of the job's teachers."""
-    stores: dict[str, str]
-    """Folder of the signal store of each teacher."""
-    measured: dict[str, dict[str, float]]
-    """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
     storage: str
     """Where checkpoints go: a folder or URL that every node sees."""
     output: str
     """Where the trained model goes."""
+    on_policy: OnPolicy | None = None
+    """How the student writes texts of its own; None reads the data alone."""
+    payloads: dict[str, PayloadSpec] = field(default_factory=dict)
+    """What each teacher sends, in the order of the job's teachers."""
+    stores: dict[str, str] = field(default_factory=dict)
+    """Folder of the signal store of each teacher."""
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
 
 
 @dataclass

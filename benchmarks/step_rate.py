@@ -112,10 +112,6 @@ def _training(
         picks=None,
         slices=[],
         seed=1,
-        on_policy=None,
-        payloads={},
-        stores={},
-        measured={},
         storage="",
         output="",
     )

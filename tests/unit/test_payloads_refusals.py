@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_planner import CONFIDENCE, JSD1, KL1, KL2, SAMPLED, job, teachers
+from tests.unit.planner_samples import CONFIDENCE, JSD1, KL1, KL2, SAMPLED, job, teachers
 from tutelage.config.objectives import Uniform, Weighted
 from tutelage.config.payload import (
     AutoPayload,

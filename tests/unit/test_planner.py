@@ -12,11 +12,10 @@ import pytest
 
 from benchmarks.payloads import arithmetic
 from tests.unit.payload_samples import request, rows
+from tests.unit.planner_samples import CONFIDENCE, JSD1, KL1, KL2, SAMPLED, job, teachers
 from tutelage.config.objectives import (
     JSD,
     KL,
-    Confidence,
-    CrossEntropy,
     Objective,
     Uniform,
     Validated,
@@ -31,24 +30,10 @@ from tutelage.config.payload import (
     TopKPayload,
 )
 from tutelage.signals.payloads import encode
-from tutelage.signals.planner import JobFacts, Planned, TeacherFacts, mixture_name, plan
+from tutelage.signals.planner import Planned, TeacherFacts, mixture_name, plan
 from tutelage.signals.spec import PayloadSpec
 
 pytestmark = pytest.mark.unit
-
-KL1: list[Objective] = [KL(type="kl", temperature=1), CrossEntropy(type="cross-entropy")]
-KL2: list[Objective] = [KL(type="kl", temperature=2)]
-JSD1: list[Objective] = [JSD(type="jsd")]
-CONFIDENCE = Confidence(type="confidence")
-SAMPLED = SampledPayload(type="sampled")
-
-
-def teachers(*payloads: Payload, width: int = 151_936, hidden: int | None = 1024) -> list[TeacherFacts]:
-    return [TeacherFacts(f"t{k}", width, hidden, payload) for k, payload in enumerate(payloads)]
-
-
-def job(**changes: Any) -> JobFacts:
-    return JobFacts(**{"task": "causal-lm", "combiner": Uniform(), "objectives": KL2, **changes})
 
 
 def auto(count: int, **facts: Any) -> list[TeacherFacts]:

@@ -124,10 +124,6 @@ def training(tiny: Tiny, **changes: Any) -> Training:
         picks=None,
         slices=None,
         seed=5,
-        on_policy=None,
-        payloads={},
-        stores={},
-        measured={},
         storage="",
         output="",
     )
