@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 import pytest
 
-import tutelage
 from actors.session import Session
 from serve_apps.client import Endpoint
+from tests.ray.processes import python
 from tests.unit.serve_samples import version_folder
 from tutelage.errors import ServeError
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(tutelage.__file__).parents[2]
 
-
-@contextmanager
-def command(home: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def command(home: Path, *arguments: str, **variables: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """`tutelage deploy --json ...` with a home of its own."""
-    keep = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUTELAGE", "PYTEST"))}
-    path = f"{ROOT}{os.pathsep}{ROOT / 'platform'}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tutelage.cli", "deploy", "--json", *arguments],
-        env=keep | {"PYTHONPATH": path, "TUTELAGE_HOME": str(home)} | variables,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    words = ("-m", "tutelage.cli", "deploy", "--json", *arguments)
+    return python(*words, **{"TUTELAGE_HOME": str(home), **variables})
 
 
 def answer(process: subprocess.Popen[str]) -> dict[str, str]:

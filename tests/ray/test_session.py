@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,12 +19,12 @@ import ray
 import tutelage
 from actors.ray_setup import own_processes
 from actors.session import Session, find_cluster, session, starting
+from tests.ray.processes import python
 from tutelage.config.runtime import RayConfig
 from tutelage.errors import ClusterError
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(tutelage.__file__).parents[2]
 START_S = 90.0
 
 OWN_RAY = """
@@ -72,24 +71,11 @@ with session(RayConfig(), Path.cwd(), namespace="joiner") as joined:
 @contextmanager
 def driver(code: str, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A process that runs `code` with the checkout on its path alone, in an empty folder."""
-    with tempfile.TemporaryDirectory(prefix="tut-", dir="/tmp") as folder:
-        keep = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUTELAGE", "PYTEST"))}
-        env = keep | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"} | variables
-        command = [sys.executable, "-c", code, *arguments]
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=env,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
+    with (
+        tempfile.TemporaryDirectory(prefix="tut-", dir="/tmp") as folder,
+        python("-c", code, *arguments, folder=folder, **variables) as process,
+    ):
+        yield process
 
 
 def gone_within(pids: list[int], seconds: float) -> list[str]:
