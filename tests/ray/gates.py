@@ -72,12 +72,11 @@ class GatedReplica:
 
 
 @dataclass
-class GatedMembers:
-    """Members that are asked through a gate; without a gate, the first of them alone."""
+class WrappedMembers:
+    """Members whose replicas are asked through a gate; all else goes to the members themselves."""
 
     inner: Any
-    gate: Any = None
-    known: dict[int, GatedReplica] = field(default_factory=dict)
+    known: dict[int, GatedReplica] = field(default_factory=dict, init=False)
 
     @property
     def batch_tokens(self) -> int | None:
@@ -85,13 +84,11 @@ class GatedMembers:
         tokens: int | None = self.inner.batch_tokens
         return tokens
 
-    def current(self) -> Any:
+    def behind(self, gate: Any) -> Any:
         """The roster, each replica behind the gate."""
         roster = self.inner.current()
-        if self.gate is None:
-            return replace(roster, replicas=roster.replicas[:1])
         for replica in roster.replicas:
-            self.known.setdefault(id(replica), GatedReplica(replica, self.gate))
+            self.known.setdefault(id(replica), GatedReplica(replica, gate))
         return replace(roster, replicas=tuple(self.known[id(replica)] for replica in roster.replicas))
 
     def lost(self, replica: Any, why: str) -> None:
@@ -104,31 +101,34 @@ class GatedMembers:
 
 
 @dataclass
-class KillingMembers:
+class GatedMembers(WrappedMembers):
+    """Members that are asked through a gate; without a gate, the first of them alone."""
+
+    gate: Any = None
+
+    def current(self) -> Any:
+        """The roster, each replica behind the gate."""
+        if self.gate is None:
+            roster = self.inner.current()
+            return replace(roster, replicas=roster.replicas[:1])
+        return self.behind(self.gate)
+
+
+@dataclass
+class KillingMembers(WrappedMembers):
     """Members that lose replicas by SIGKILL at random moments: while a question is on its way or at work."""
 
-    inner: Any
     seed: int
     kills: int
     """At most so many."""
     log: str
     """File with a line for each kill: the process."""
-    known: dict[int, GatedReplica] = field(default_factory=dict)
     pids: dict[int, int] = field(default_factory=dict)
     rng: Any = None
 
-    @property
-    def batch_tokens(self) -> int | None:
-        """Those of the members."""
-        tokens: int | None = self.inner.batch_tokens
-        return tokens
-
     def current(self) -> Any:
         """The roster, each replica a possible victim."""
-        roster = self.inner.current()
-        for replica in roster.replicas:
-            self.known.setdefault(id(replica), GatedReplica(replica, self))
-        return replace(roster, replicas=tuple(self.known[id(replica)] for replica in roster.replicas))
+        return self.behind(self)
 
     @property
     def go(self) -> Any:
@@ -156,11 +156,3 @@ class KillingMembers:
             os.kill(pid, signal.SIGKILL)
             with open(self.log, "a", encoding="utf-8") as file:
                 file.write(f"{pid}\n")
-
-    def lost(self, replica: Any, why: str) -> None:
-        """Pass it on."""
-        self.inner.lost(getattr(replica, "inner", replica), why)
-
-    def report(self, load: Any) -> None:
-        """Pass it on."""
-        self.inner.report(load)

@@ -13,10 +13,8 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 import ray
 
-from actors.board import NoBoard
 from actors.metrics import COUNTERS, GAUGES
 from actors.session import Session
-from actors.student import fit_all
 from tests.ray import train_samples as sample
 
 pytestmark = pytest.mark.ray
@@ -37,9 +35,10 @@ def scrape(run: str) -> Told:
     return {(name, teacher): float(value) for name, teacher, value in SERIES.findall(lines)}
 
 
-def test_a_node_shows_the_counters_and_gauges_of_each_teacher(tmp_path: Any, cluster: Session) -> None:
-    """While the student stands before its 30th question: all gauges, and the counters of what happened."""
-    space = sample.workspace(tmp_path)
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory, cluster: Session) -> tuple[Told, dict[str, Any]]:
+    """What stood on the page while the student stood before its 30th question, and the training's result."""
+    space = sample.workspace(tmp_path_factory.mktemp("metrics"))
     training = sample.training(space, "metrics-run")
     told: Told = {}
 
@@ -51,28 +50,31 @@ def test_a_node_shows_the_counters_and_gauges_of_each_teacher(tmp_path: Any, clu
                 return
             pause.wait(0.5)
 
-    with sample.running(sample.fleet(space)) as fleet:
+    with sample.running(sample.fleet(space, one=2)) as fleet:
+        fleet.ready(120)
         done = sample.disturb(training, fleet.members, 30, look)
+    return told, done.result
+
+
+def test_a_node_shows_the_counters_and_gauges_of_each_teacher(seen: tuple[Told, dict[str, Any]]) -> None:
+    """In the middle of a training: all gauges, and the counters of what happened."""
+    told, result = seen
     gauges = {(name, teacher) for name in GAUGES for teacher in ("one", "two")}
     assert gauges <= set(told), f"only {sorted(told)} after {LOOKS} looks"
-    for teacher in ("one", "two"):
-        assert told["tutelage_teacher_replicas", teacher] == 1
+    for teacher, replicas in (("one", 2), ("two", 1)):
+        assert told["tutelage_teacher_replicas", teacher] == replicas
         assert told["tutelage_teacher_left_out", teacher] == 0
         assert 0 < told["tutelage_teacher_examples", teacher] <= 160
         assert told["tutelage_teacher_bytes_per_position", teacher] > 0
         assert 0 <= told["tutelage_teacher_wait_share", teacher] <= 1
         shown = told["tutelage_teacher_replies", teacher]
-        assert 0 < shown <= done.result["teachers"][teacher]["calls"]
+        assert 0 < shown <= result["teachers"][teacher]["calls"]
     assert {name for name, _ in told} <= {*COUNTERS, *GAUGES}
 
 
-def test_the_result_of_a_training_holds_the_end_of_each_fleet(tmp_path: Any, cluster: Session) -> None:
+def test_the_result_of_a_training_holds_the_end_of_each_fleet(seen: tuple[Told, dict[str, Any]]) -> None:
     """Of a healthy fleet: its replicas, no respawn, no note, and a share of waiting below one."""
-    space = sample.workspace(tmp_path)
-    training = sample.training(space, "ended-run")
-    with sample.running(sample.fleet(space, one=2)) as fleet:
-        fleet.ready(120)
-        result = fit_all({"it": training}, fleet.members, NoBoard())["it"]
+    _, result = seen
     assert result["notes"] == []
     assert result["teachers"]["one"]["replicas"] == 2
     assert result["teachers"]["two"]["respawns"] == 0
