@@ -1,6 +1,7 @@
 """A distillation on Ray Train gives one trajectory: with other replicas, workers, stores, and after kills.
 
-Everything is fp32 on CPU with one thread. Several nodes and GPUs are not covered.
+Everything is fp32 on CPU with one thread. Several nodes and GPUs are not covered; hung replicas are part of
+test_fleet.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from actors.members import Fleets
 from actors.session import Session
 from actors.student import fit_all
 from tests.ray import train_samples as sample
-from tests.ray.gates import GatedMembers
+from tests.ray.gates import GatedMembers, KillingMembers
 from tutelage.errors import TrainError
 
 pytestmark = pytest.mark.ray
@@ -30,6 +32,9 @@ SAME = 1e-5
 """Largest loss difference that sums in another order may make over the 40 steps."""
 Results = dict[str, dict[str, Any]]
 STEPS = 2 * sample.STEPS_PER_EPOCH
+SEEDS = {"one": 11, "two": 23}
+KILLS = 3
+"""Random ones, for each teacher."""
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,34 @@ def test_killed_teachers_change_no_bit(calm: Results, space: Any, fleet: Fleet) 
     assert run.result["teachers"]["two"]["retries"] > 0
     after = {card["pid"] for card in fleet.ready(60)}
     assert [pid in after for pid in before] == [True, False, True, False]
+
+
+def test_random_kills_change_no_bit(
+    calm: Results, space: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two replicas a teacher; a replica is killed within 20 ms of a question, at random moments."""
+    logs = {name: tmp_path / f"{name}.kills" for name in SEEDS}
+    with sample.running(sample.fleet(space, one=2, two=2)) as fleet:
+        killing = {
+            name: KillingMembers(fleet.members[name], seed, KILLS, str(logs[name]))
+            for name, seed in SEEDS.items()
+        }
+        found = fit_all({"it": sample.training(space, "chaos")}, killing, NoBoard())["it"]
+        kills = {name: len(set(log.read_text().split())) for name, log in logs.items()}
+        state = fleet.state()
+    retries = {name: found["teachers"][name]["retries"] for name in SEEDS}
+    with capsys.disabled():
+        print(f"\nseeds {SEEDS}, kills {kills}, retries {retries}, fleet {state}")
+    assert all(1 <= number <= KILLS for number in kills.values())
+    assert sum(kills.values()) >= 4
+    assert sum(retries.values()) >= 1
+    assert {name: state[name]["respawns"] for name in SEEDS} == kills
+    assert found["points"] == calm["one"]["points"]
+    assert len(found["points"]) == STEPS
+    assert {name: counted["examples"] for name, counted in found["teachers"].items()} == {
+        "one": 160,
+        "two": 160,
+    }
 
 
 def test_a_killed_student_goes_on_from_its_checkpoint(calm: Results, space: Any, single: Fleets) -> None:
