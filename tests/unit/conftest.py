@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -33,12 +35,18 @@ def _no_socket_and_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ray, "init", _refuse("ray.init"))
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # A folder of its own: pytest numbers by reading all names, which 2,400 tests make slow.
+    return tmp_path_factory.mktemp("homes")
+
+
 @pytest.fixture(autouse=True)
-def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _own_home(monkeypatch: pytest.MonkeyPatch, _homes: Path) -> None:
     """$TUTELAGE_HOME is a folder of this test, and no TUTELAGE__ variable of the person leaks in."""
     for name in [name for name in os.environ if name.startswith("TUTELAGE")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path_factory.mktemp("home", numbered=True)))
+    monkeypatch.setenv("TUTELAGE_HOME", tempfile.mkdtemp(dir=_homes))
 
 
 @pytest.fixture(autouse=True)
