@@ -35,9 +35,25 @@ def test_every_verb_that_the_readme_types_exists() -> None:
 
 
 def test_every_link_and_picture_of_the_readme_is_there() -> None:
-    """A relative link names a file of the repository."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+    """A relative link names a file of the repository, and a heading in it."""
+    for target, anchor in re.findall(r"\]\(([^)#:]+)#?([^)]*)\)", README):
         assert (ROOT / target).exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", (ROOT / target).read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
+
+
+def test_every_folder_and_file_of_the_readmes_table_is_there() -> None:
+    """What is where: the first column names what the repository has."""
+    named = re.findall(r"^\| `([^`]+)` \|", README, re.MULTILINE)
+    assert len(named) >= 7
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_readme_shows_a_running_distillation() -> None:
+    """The live view stands in the README as its picture."""
+    assert "](docs/live-view.svg)" in README
 
 
 def test_make_targets_of_the_readme_exist() -> None:
