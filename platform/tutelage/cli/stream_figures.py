@@ -1,15 +1,14 @@
-"""The figures of a report that speak of the stream: teachers, parity, self-tests."""
+"""The figures of a report that speak of the stream: teachers and parity."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tutelage.report.figures import Parity, SelfTestFigure, TeacherFigure
+from tutelage.report.figures import Parity, TeacherFigure
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
-    from actors.self_test import SelfTest
     from actors.workspace import Workspace
 
 
@@ -61,18 +60,3 @@ def parity_figure(student: Distilled) -> Parity | None:
         tolerance=PARITY_TOLERANCE,
         ok=judged.parity <= PARITY_TOLERANCE,
     )
-
-
-def self_test_figures(found: Sequence[SelfTest]) -> list[SelfTestFigure]:
-    """The results of `actors.self_test.self_test`."""
-    return [
-        SelfTestFigure(
-            payload=one.payload,
-            positions=one.positions,
-            kl=one.kl,
-            gradient=one.gradient,
-            allowed=one.allowed,
-            passed=one.passed,
-        )
-        for one in found
-    ]
