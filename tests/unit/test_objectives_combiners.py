@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tutelage.config.objectives import Confidence, Uniform, Validated, Weighted
+from tutelage.errors import ConfigError
 from tutelage.objectives import Dense, build_combiner, mixture
 from tutelage.objectives.base import CombinerRule
 
@@ -31,7 +32,7 @@ COMBINERS: dict[str, Any] = {
     "confidence, s=100": Confidence(type="confidence", sharpness=100),
     "validated": Validated(type="validated"),
     "validated, s=0": Validated(type="validated", sharpness=0),
-    "validated, s=100": Validated(type="validated", sharpness=100),
+    "validated, s=20": Validated(type="validated", sharpness=20),
 }
 SLICES = ["film", "wares", "unheard-of", "film", "wares"]
 
@@ -140,7 +141,7 @@ def test_validated_hears_the_best_teacher_of_each_slice_most(part: str) -> None:
     best = min(MEASURED[part], key=lambda name: MEASURED[part][name])
     weights_K = weigh(rule("validated"), logits(batch=1), [part])[:, 0]
     assert TEACHERS[int(weights_K.argmax())] == best
-    sharp_K = weigh(rule("validated, s=100"), logits(batch=1), [part])[:, 0]
+    sharp_K = weigh(rule("validated, s=20"), logits(batch=1), [part])[:, 0]
     assert sharp_K.max().item() > 0.999
 
 
@@ -153,6 +154,15 @@ def test_validated_is_a_softmax_of_the_negative_log_likelihood() -> None:
 def test_a_slice_that_was_not_measured_takes_the_mean_of_the_measured_ones() -> None:
     weights_KP = weigh(rule("validated"), logits(batch=3), ["film", "wares", "unheard-of"])
     torch.testing.assert_close(weights_KP[:, 2], weights_KP[:, :2].mean(1))
+
+
+def test_a_teacher_that_would_be_heard_on_no_slice_is_refused() -> None:
+    """Tweets is 0.4 nats behind everywhere: at sharpness 100 that is a weight of 4e-18."""
+    with pytest.raises(ConfigError, match=r"sharpness 100: teacher 'tweets' weighs 4e-18 at most") as caught:
+        build_combiner(Validated(type="validated", sharpness=100), TEACHERS, MEASURED)
+    assert "lower combiner.sharpness" in caught.value.fix
+    one_good = {**MEASURED, "birds": {"movies": 0.9, "shop": 0.9, "tweets": 0.1}}
+    build_combiner(Validated(type="validated", sharpness=100), TEACHERS, one_good)
 
 
 @pytest.mark.parametrize("measured", [None, {}])

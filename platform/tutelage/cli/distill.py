@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tutelage.cli.finetune import Address, Fresh, JobFile, Overrides, Plan
 
 if TYPE_CHECKING:
-    from actors.workspace import Workspace
     from tutelage.cli.console import Console
 
 
@@ -45,7 +44,11 @@ def distill(
     with session(space.job.ray, job.home) as ray:
         teachers = make_teachers(job, space, ray)
         if self_test:
-            _test_itself(console, space, teachers, ray.storage)
+            from tutelage.cli.self_test import run_self_test
+
+            run_self_test(
+                job, space, teachers, ray.storage, command=f"tutelage distill {job_file}", began=begin
+            )
             return
         student = make_student(job, space, ray, teachers, fresh=fresh)
     from tutelage.cli.figures import write_figures
@@ -65,42 +68,3 @@ def distill(
         f"run     {student.run}{' (was done)' if student.reused else ''}\n"
         f"student {student.folder}\nreport  {page}\nnext    {follow}",
     )
-
-
-def _test_itself(console: Console, space: Workspace, teachers: dict[str, Any], storage: str) -> None:
-    """Run the self-test and print it. Raises GateError when the student differs from itself."""
-    from dataclasses import asdict
-
-    from actors.distill import student_training, teacher_specs
-    from actors.self_test import self_test
-    from tutelage.errors import GateError
-
-    # What the validated combiner goes by decides no byte of a teacher that is alone.
-    training = student_training(space, teacher_specs(space, teachers), "self-test", storage, {})
-    with console.stage("self-test") as stage:
-        found = self_test(space, training, stage)
-    rows = [asdict(one) | {"passed": one.passed} for one in found]
-    console.result(
-        {"self_tests": rows},
-        lambda: console.table(
-            "Teacher = student, through the stream",
-            ["payload", "positions", "largest KL", "largest gradient", "allowed", ""],
-            [
-                [
-                    one.payload,
-                    str(one.positions),
-                    f"{one.kl:.1e}",
-                    "-" if one.gradient is None else f"{one.gradient:.1e}",
-                    f"{one.allowed:.1e}",
-                    "passed" if one.passed else "FAILED",
-                ]
-                for one in found
-            ],
-        ),
-    )
-    failed = [one.payload for one in found if not one.passed]
-    if failed:
-        raise GateError(
-            f"a teacher that is the student differs from it by payload {failed[0]}",
-            fix="another tokenizer, order of labels or precision on the way; see the table above",
-        )

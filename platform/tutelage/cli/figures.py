@@ -62,6 +62,20 @@ def write_figures(
     return report, write_report(report, space.runs / student.run)
 
 
+def surroundings(title: str) -> dict[str, Any]:
+    """What every report says of its command's machine and time; command and seconds are put in at its end."""
+    from tutelage.cli.surroundings import machine, package_versions
+
+    return {
+        "title": title,
+        "command": "",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "machine": machine(),
+        "versions": package_versions(),
+    }
+
+
 def _assemble(
     job: Job,
     space: Workspace,
@@ -70,16 +84,11 @@ def _assemble(
     exported: Exported | None,
     endpoint: EndpointFigure | None,
 ) -> Report:
-    from tutelage.cli.surroundings import machine, package_versions
     from tutelage.config.load import job_digest
 
+    title = f"{space.job.name}: {len(student.teachers)} teachers, one student"
     return Report(
-        title=f"{space.job.name}: {len(student.teachers)} teachers, one student",
-        command="",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=0.0,
-        machine=machine(),
-        versions=package_versions(),
+        **surroundings(title),
         run=student.run,
         version=exported.version.ref if exported else None,
         stages=[

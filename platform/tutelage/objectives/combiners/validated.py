@@ -1,6 +1,6 @@
 """For each slice, more weight to the teacher that predicts its labelled validation rows better.
 
-Shapes: B batch, P positions, K teachers.
+Shapes: B batch, P positions, K teachers, S slices.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from tutelage.errors import ConfigError
 from tutelage.objectives.base import Signal
 
+LEAST = 1e-6
+"""A teacher that nowhere weighs as much is asked and not heard."""
 Measured = Mapping[str, Mapping[str, float]]
 """Mean negative log-likelihood in nats of the validation labels: slice -> teacher -> value."""
 
@@ -21,7 +24,8 @@ class ValidatedRule:
 
     A specialist gets its own domain, and a teacher that is sure and wrong elsewhere is not followed
     there, which a teacher's own confidence cannot tell. The student hears of slices in training alone.
-    A slice without labelled validation rows takes the mean over the others.
+    A slice without labelled validation rows takes the mean over the others. Raises ConfigError when a
+    teacher would weigh nothing on every slice.
     """
 
     def __init__(self, sharpness: float, measured: Measured, teachers: Sequence[str]) -> None:
@@ -29,7 +33,15 @@ class ValidatedRule:
             name: torch.softmax(torch.tensor([-sharpness * nll[teacher] for teacher in teachers]), dim=0)
             for name, nll in measured.items()
         }
-        self._elsewhere_K = torch.stack(list(self._weights_K.values())).mean(0)
+        weights_SK = torch.stack(list(self._weights_K.values()))
+        for teacher, most in zip(teachers, weights_SK.amax(0).tolist(), strict=True):
+            if most < LEAST:
+                raise ConfigError(
+                    f"combiner.sharpness {sharpness:g}: teacher '{teacher}' weighs {most:.1g} at most by "
+                    "its validation rows, and would be asked and never heard",
+                    fix="lower combiner.sharpness, or leave the teacher out",
+                )
+        self._elsewhere_K = weights_SK.mean(0)
 
     def shares(self, slices_B: Sequence[str]) -> Tensor:
         """Weights [K, B]."""
