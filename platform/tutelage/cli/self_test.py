@@ -50,17 +50,7 @@ def write_self_test(
     from tutelage.cli.figures import surroundings
     from tutelage.report.write import write_report
 
-    figures = [
-        SelfTestFigure(
-            payload=one.payload,
-            positions=one.positions,
-            kl=one.kl,
-            gradient=one.gradient,
-            allowed=one.allowed,
-            passed=one.passed,
-        )
-        for one in found
-    ]
+    figures = [SelfTestFigure(**asdict(one), passed=one.passed) for one in found]
     told = surroundings(f"{space.job.name}: the student as its own teacher")
     told |= {"command": command, "seconds": time.monotonic() - began}
     report = Report(**told, run=RUN, self_tests=figures, config_yaml=job.yaml)
