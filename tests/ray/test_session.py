@@ -42,8 +42,9 @@ with starting(config, Path.cwd()) as ready:
             pass
     else:
         ready()
-    print(json.dumps([p.pid for p in own_processes()]), flush=True)
     try:
+        # The signal follows this line at once.
+        print(json.dumps([p.pid for p in own_processes()]), flush=True)
         sys.stdin.read()
     except KeyboardInterrupt:
         print(json.dumps("interrupted"), flush=True)
