@@ -16,20 +16,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from actors.board import Poster
 from actors.counters import TeacherCounters
+from actors.lean_trainer import Ending, lean_trainer, said
 from actors.live import together
 from actors.members import Fleets
-from actors.reasons import own_error, reason
+from actors.reasons import reason
 from actors.training import Training, TrainState
 from tutelage.data.folders import whole_folder
-from tutelage.errors import TrainError, TutelageError
+from tutelage.errors import TrainError
 
 if TYPE_CHECKING:
     from actors.channel import TeacherChannel
 
+END_S = 10.0
+"""Longest wait for a training that was told to end."""
 _STATE, _BEST = "state.json", "best.safetensors"
 
 
-def fit(training: Training, members: Fleets, board: Poster) -> dict[str, Any]:
+def fit(training: Training, members: Fleets, board: Poster, ending: Ending) -> dict[str, Any]:
     """Run a training on Ray Train and return its result. Raises TrainError.
 
     The result holds `points`, `teachers` (views at the end), `notes`, `steps`, `seconds`, `waited_s`,
@@ -40,7 +43,7 @@ def fit(training: Training, members: Fleets, board: Poster) -> dict[str, Any]:
 
     train = training.train
     api: Any = ray.train  # its annotations are still those of the first Ray Train
-    trainer = lean_trainer()(
+    trainer = lean_trainer(ending)(
         train_worker,
         train_loop_config={"training": training, "members": members, "board": board},
         scaling_config=api.ScalingConfig(
@@ -63,51 +66,11 @@ def fit(training: Training, members: Fleets, board: Poster) -> dict[str, Any]:
         raise _failure(training.run, error) from error
 
 
-def lean_trainer() -> Any:
-    """Ray's TorchTrainer, which repeats lost workers alone, without two helpers that nothing here uses.
-
-    One serves Ray Data shards, and rows come from Arrow files. The other asks the dashboard whether the
-    controller lives, and cannot without a dashboard. Each imports Ray Train for seconds at every start.
-    """
-    from ray._private import worker
-    from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.execution.failure_handling import FailureDecision
-    from ray.train.v2._internal.execution.failure_handling.default import DefaultFailurePolicy
-
-    dashboard: Any = worker.get_dashboard_url  # Ray leaves it unannotated
-    unused = {"DatasetsCallback"} | (set() if dashboard() else {"PlacementGroupCleanerCallback"})
-
-    class LossesOnly(DefaultFailurePolicy):
-        """Repeats a group that lost a worker; one that said what is wrong would say it again."""
-
-        def make_decision(self, training_failed_error: Any) -> Any:
-            decision: Any = super()
-            if _said(training_failed_error):
-                return FailureDecision.RAISE
-            return decision.make_decision(training_failed_error)
-
-    class LeanTrainer(TorchTrainer):
-        def _initialize_and_run_controller(self, **parts: Any) -> Any:
-            base: Any = super()
-            limits: Any = self.run_config.failure_config
-            return base._initialize_and_run_controller(**{**parts, "failure_policy": LossesOnly(limits)})
-
-        def _create_default_callbacks(self) -> list[Any]:
-            base: Any = super()
-            return [
-                callback
-                for callback in base._create_default_callbacks()
-                if type(callback).__name__ not in unused
-            ]
-
-    return LeanTrainer
-
-
 def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> dict[str, dict[str, Any]]:
     """Fit several trainings, as many at a time as the cluster's CPUs hold; results by the same names.
 
-    Each `fit` waits in a daemon thread, so Ctrl-C reaches the caller at once and is not held up at exit.
-    Raises the first TrainError; trainings that have not begun then are left.
+    Each `fit` waits in a thread of its own, so Ctrl-C reaches the caller at once; it then ends them all.
+    Raises the first TrainError; the other trainings are ended.
     """
     import ray
 
@@ -115,26 +78,32 @@ def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> d
     need = max(training.train.workers * training.train.cpus_per_worker for training in trainings.values())
     room = threading.Semaphore(int(max(1.0, resources().get("CPU", 1.0) / need)))
     ended: queue.Queue[tuple[str, dict[str, Any] | Exception]] = queue.Queue()
-    failed = threading.Event()
+    ending = Ending()
 
     def run(name: str) -> None:
         with room:
-            if failed.is_set():
-                return
             try:
-                ended.put((name, fit(trainings[name], members, board)))
+                ended.put((name, fit(trainings[name], members, board, ending)))
             except Exception as error:  # handed to the caller, who raises it
-                failed.set()
                 ended.put((name, error))
 
-    for name in trainings:
-        threading.Thread(target=run, args=(name,), name=f"fit-{name}", daemon=True).start()
+    threads = [
+        threading.Thread(target=run, args=(name,), name=f"fit-{name}", daemon=True) for name in trainings
+    ]
     results: dict[str, dict[str, Any]] = {}
-    while len(results) < len(trainings):
-        name, result = ended.get()
-        if isinstance(result, Exception):
-            raise result
-        results[name] = result
+    try:
+        for thread in threads:
+            thread.start()
+        while len(results) < len(trainings):
+            name, result = ended.get()
+            if isinstance(result, Exception):
+                raise result
+            results[name] = result
+    finally:
+        ending.ask()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(END_S)
     return results
 
 
@@ -256,16 +225,9 @@ def _gather(
     return {"teachers": teachers, "notes": list(notes)}
 
 
-def _said(error: Any) -> TutelageError | None:
-    """The error of ours that a worker ended with; None when workers were lost or failed unforeseen."""
-    failures = getattr(error, "worker_failures", None) or {}
-    found = (own_error(cause) for cause in failures.values())
-    return next((ours for ours in found if ours is not None), None)
-
-
 def _failure(run: str, error: Exception) -> TrainError:
     """Why a training ended, in the worker's own words."""
-    ours = _said(error)
+    ours = said(error)
     if ours is not None:
         return TrainError(
             ours.problem if ours.problem.startswith(run) else f"{run}: {ours.problem}", fix=ours.fix

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from actors.lean_trainer import Ending, lean_trainer
 from actors.session import session
-from actors.student import lean_trainer
 from tutelage.cli.quiet import quiet_libraries
 from tutelage.cli.surroundings import machine
 from tutelage.config.runtime import RayConfig
@@ -51,7 +51,7 @@ def main() -> None:
 
         times: dict[str, list[tuple[float, float]]] = {"ours": [], "Ray's own": []}
         for _ in range(rounds):
-            for name, trainer in (("ours", lean_trainer()), ("Ray's own", TorchTrainer)):
+            for name, trainer in (("ours", lean_trainer(Ending())), ("Ray's own", TorchTrainer)):
                 times[name].append(start(trainer, folder))
         for name, measured in times.items():
             first, total = (sorted(column)[len(column) // 2] for column in zip(*measured, strict=True))
