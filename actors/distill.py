@@ -73,7 +73,7 @@ def distill(
         if isinstance(space.job.combiner, Validated):
             with ui.stage("fleet") as stage:
                 replicas = fleet.ready(LOAD_DEADLINE_S)
-                stage.note(", ".join(f"{card['replica']} on {card['device']}" for card in replicas))
+                stage.note(", ".join(_seat(card) for card in replicas))
             with ui.stage("measure") as stage:
                 measured = measure_teachers(asked, stage)
         if result is None:
@@ -160,6 +160,11 @@ def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
     for said in result["notes"]:
         stage.note(said)
     return result
+
+
+def _seat(card: Mapping[str, str]) -> str:
+    shared = card.get("shared_layers")
+    return f"{card['replica']} on {card['device']}" + (f" ({shared} layers shared)" if shared else "")
 
 
 def _spec(space: Workspace, teacher: TeacherConfig, finetuned: dict[str, Finetuned]) -> TeacherSpec:

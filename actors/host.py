@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.scorer import make_scorer
-from actors.teacher import Scorer, TeacherSpec
+from actors.teacher import Layers, Scorer, TeacherSpec
 from tutelage.config.models import TeacherConfig
 from tutelage.signals.exchange import Reply, Request
 
@@ -28,13 +28,18 @@ class TeacherHost:
 
     def __init__(self) -> None:
         self._scorers: dict[str, Scorer] = {}
+        self._layers: Layers | None = None
         # transformers changes global state while it loads a model.
         self._loading = threading.Lock()
 
     def load(self, spec: TeacherSpec, replica: str | int) -> dict[str, str]:
         """Load a teacher and say what it is. Raises ModelError, ConfigError or TeacherError."""
         with self._loading:
-            self._scorers[spec.name] = make_scorer(spec, replica)
+            if self._layers is None and spec.remote is None:
+                from tutelage.models.shared_layers import SharedLayers
+
+                self._layers = SharedLayers()
+            self._scorers[spec.name] = make_scorer(spec, replica, self._layers)
         return self.describe(spec.name)
 
     def describe(self, teacher: str) -> dict[str, str]:

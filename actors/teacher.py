@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +54,23 @@ class Scorer(Protocol):
         ...
 
 
+class Layers(Protocol):
+    """The layers of the models in one process; see `tutelage.models.shared_layers`."""
+
+    def add(self, model: Any) -> int:
+        """Let the model use those that are the same as its own; how many."""
+        ...
+
+
 class Teacher:
     """A frozen model. Its tokenizer may differ from the student's where it is asked in text."""
 
-    def __init__(self, spec: TeacherSpec, replica: str | int = 0) -> None:
+    def __init__(self, spec: TeacherSpec, replica: str | int = 0, layers: Layers | None = None) -> None:
+        """Args:
+        spec: what is loaded.
+        replica: its name in errors and reports, or its number.
+        layers: those of the other teachers in this process, for all to use.
+        """
         import torch
 
         from tutelage.models.load import load_tokenizer
@@ -71,10 +84,12 @@ class Teacher:
         self._task = build_task(spec.task)
         self._model = self._task.load(spec.model).to(self._device).eval()
         self._order = list(spec.label_order)
+        self._shared = 0 if layers is None else layers.add(self._model)
 
     def describe(self) -> dict[str, str]:
         """Facts about the replica."""
-        return {"replica": self._replica, "pid": str(os.getpid()), "device": str(self._device)}
+        card = {"replica": self._replica, "pid": str(os.getpid()), "device": str(self._device)}
+        return card | ({"shared_layers": str(self._shared)} if self._shared else {})
 
     def score(self, request: Request) -> Reply:
         """The model's rows for each example, packed as the request's payload says."""

@@ -14,6 +14,7 @@ from tests.unit.stream_samples import digest, logits
 from tutelage.config.models import TeacherConfig
 from tutelage.config.task import SequenceClassification
 from tutelage.errors import ModelError
+from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.signals.exchange import Request, batch_digest
 from tutelage.signals.spec import PayloadSpec
 from tutelage.testing import LABELS, tiny_classifier
@@ -81,10 +82,23 @@ def test_each_teacher_answers_as_it_does_alone(tmp_path: Path) -> None:
     ones = np.ones(len(texts), np.int32)
     request = Request(batch_digest(digests), digests, ones, PayloadSpec("dense", 2), texts=texts)
     host = TeacherHost()
-    assert [host.load(each, f"{each.name}-0")["replica"] for each in specs] == ["one-0", "two-0"]
+    cards = [host.load(each, f"{each.name}-0") for each in specs]
+    assert [card["replica"] for card in cards] == ["one-0", "two-0"]
+    # Random models have nothing in common; the third is the first one with another head.
+    specs.append(spec("three", _other_head(specs[0].model, tmp_path / "three")))
+    assert ["shared_layers" in card for card in cards] == [False, False]
+    assert host.load(specs[2], "three-0")["shared_layers"] == "2"
     with pytest.raises(ModelError, match="nothing"):
-        host.load(spec("three", str(tmp_path / "nothing")), "three-0")
+        host.load(spec("four", str(tmp_path / "nothing")), "four-0")
     for each in specs:
         reply = host.score(each.name, request)
         assert logits(reply.packet).tobytes() == logits(Teacher(each).score(request).packet).tobytes()
         assert (reply.teacher, reply.replica) == (each.name, f"{each.name}-0")
+
+
+def _other_head(folder: str, target: Path) -> str:
+    model = load_classifier(folder)
+    model.classifier.bias.data += 1
+    model.save_pretrained(target)
+    load_tokenizer(folder).save_pretrained(target)
+    return str(target)
