@@ -18,6 +18,7 @@ from actors.stream import Ask
 from actors.training import Training
 from tutelage.data.examples import Batch, Examples
 from tutelage.errors import TeacherError
+from tutelage.models.alignment import aligned
 from tutelage.objectives import Evidence, Signal, Term, build_combiner, build_terms, heard
 from tutelage.objectives.base import CombinerRule
 from tutelage.signals.exchange import Request
@@ -94,7 +95,7 @@ class Losses:
     ) -> Signal:
         spec = self._specs[name]
         if spec.kind == "hidden" and name not in self._heads and packet is not None:
-            self._heads[name] = torch.from_numpy(self._head(name)).to(rows.logits_PV.device)
+            self._heads[name] = aligned(torch.from_numpy(self._head(name))).to(rows.logits_PV.device)
         return signal_of(
             spec,
             packet,

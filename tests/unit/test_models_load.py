@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tutelage.config.models import LoraFinetune
 from tutelage.config.train import Precision
@@ -55,6 +56,20 @@ def test_a_model_is_loaded_in_fp32_for_evaluation(bert: Path, tmp_path: Path) ->
     model = load_classifier(tmp_path)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert not model.training
+
+
+@pytest.mark.parametrize("shift", range(0, 64, 8))
+def test_the_same_weights_at_another_place_of_a_file_give_the_same_bits(
+    shift: int, bert: Path, tmp_path: Path
+) -> None:
+    """Their file maps them at a multiple of 8 bytes; they are used at a multiple of 64."""
+    folder = tmp_path / "moved"
+    shutil.copytree(bert, folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", {"format": "pt", "room": "x" * shift})
+    model = load_classifier(folder)
+    assert {tensor.data_ptr() % 64 for tensor in (*model.parameters(), *model.buffers())} == {0}
+    assert torch.equal(logits(model, bert), logits(load_classifier(bert), bert))
 
 
 def test_a_folder_without_a_head_gets_one_with_the_labels_of_the_task(bert: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from tutelage.config.models import FullFinetune, LoraFinetune, Method, PartialFinetune
 from tutelage.config.task import TaskName
 from tutelage.errors import ModelError
+from tutelage.models.alignment import align
 from tutelage.models.describe import head_of
 from tutelage.models.layers import freeze, keep_layers
 from tutelage.models.vocabulary import vocabulary_head
@@ -23,7 +24,6 @@ __all__ = [
     "prepare_for_training",
     "vocabulary_head",
 ]
-
 
 AUTO_CLASSES: dict[TaskName, str] = {
     "sequence-classification": "AutoModelForSequenceClassification",
@@ -67,7 +67,7 @@ def load_model(
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         what = "a classifier" if task == "sequence-classification" else f"a model for {task}"
         raise ModelError(f"{folder}: cannot be loaded as {what} ({error})", fix="check the folder") from error
-    return model.eval()
+    return align(model).eval()
 
 
 def load_tokenizer(folder: str | Path) -> Any:
