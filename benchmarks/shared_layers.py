@@ -62,6 +62,7 @@ def main() -> None:
 
 
 def _teacher(frozen: int, seed: int) -> Any:
+    torch.manual_seed(seed)  # of the head
     model = load_classifier(resolve_model("catalog:minilm", home()), ["negative", "positive"])
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -45,10 +45,7 @@ def draws_loss(draws: Sequence[tuple[Draws, Tensor]], student_PV: Tensor) -> Ten
     ids_R = torch.cat([signal.ids_R for signal, _ in draws])
     positions_R = torch.cat([signal.positions_R for signal, _ in draws])
     shares_R = torch.cat([signal.shares_R * weight_P[signal.positions_R] for signal, weight_P in draws])
-    none_P = student_PV.new_zeros(len(student_PV))
-    total_P = none_P.index_add(0, positions_R, shares_R)
-    drawn_P = none_P.index_add(0, positions_R, shares_R * student_PV[positions_R, ids_R])
-    loss_P: Tensor = total_P * torch.logsumexp(student_PV, dim=-1) - drawn_P
+    loss_P: Tensor = _OnDraws.apply(student_PV, ids_R, positions_R, shares_R)  # type: ignore[no-untyped-call]
     return loss_P
 
 
@@ -91,3 +88,25 @@ class _Outside(torch.autograd.Function):
         student_PV, ids_Pk, outside_P = ctx.saved_tensors
         shares_PV = student_PV.scatter(1, ids_Pk, -torch.inf).sub_(outside_P[:, None]).exp_()
         return shares_PV.mul_(slopes[0][:, None]), None
+
+
+class _OnDraws(torch.autograd.Function):
+    """-sum_r s_r log q[id_r]; its gradient is made in one [P, V] tensor, where autograd would add up two."""
+
+    @staticmethod
+    def forward(ctx: Any, student_PV: Tensor, ids_R: Tensor, positions_R: Tensor, shares_R: Tensor) -> Tensor:
+        all_P = torch.logsumexp(student_PV, dim=-1)
+        total_P = torch.zeros_like(all_P).index_add(0, positions_R, shares_R)
+        drawn_P = torch.zeros_like(all_P).index_add(0, positions_R, shares_R * student_PV[positions_R, ids_R])
+        ctx.save_for_backward(student_PV, ids_R, positions_R, shares_R, total_P)
+        loss_P: Tensor = total_P * all_P - drawn_P
+        return loss_P
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
+        student_PV, ids_R, positions_R, shares_R, total_P = ctx.saved_tensors
+        (slope_P,) = slopes
+        gradient_PV = torch.softmax(student_PV, dim=-1).mul_((total_P * slope_P)[:, None])
+        drawn_R = -shares_R * slope_P[positions_R]
+        gradient_PV.index_put_((positions_R, ids_R), drawn_R, accumulate=True)
+        return gradient_PV, None, None, None
