@@ -29,6 +29,8 @@ class TeacherCounters:
     """Questions put to a second replica because the first was slow."""
     lost_batches: int = 0
     """Batches that went on without this teacher (`stream.on_loss: degrade`)."""
+    worked_s: float = 0.0
+    """Time that its replicas worked on what was counted."""
     waited_s: float = 0.0
     """Time the student waited for this teacher."""
     seconds: list[float] = field(default_factory=list)
@@ -43,6 +45,7 @@ class TeacherCounters:
         self.positions += int(reply.packet.lengths_N.sum())
         self.bytes_sent += request.nbytes
         self.bytes_received += reply.packet.nbytes + len(reply.digest)
+        self.worked_s += reply.seconds
         _keep(self.seconds, reply.seconds)
         if latency_s is not None:
             _keep(self.queue_s, max(0.0, latency_s - reply.seconds))

@@ -15,6 +15,7 @@ from actors.fleet import Fleet, threads_of
 from actors.live import teacher_table, views_of
 from actors.payloads import planned, signal_folders
 from actors.remote.setup import check_payload, remote_spec
+from actors.speeds import remember
 from actors.student import fit_all
 from actors.teacher import TeacherSpec
 from actors.training import Training
@@ -79,8 +80,11 @@ def distill(
         if result is None:
             with ui.stage("distill") as stage:
                 result = _train(student_training(space, specs, run, storage, measured), fleet, stage)
+            remember(space.home, specs, result["teachers"])
         with ui.stage("judge") as stage:
-            fleet.ready(LOAD_DEADLINE_S)
+            replicas = fleet.ready(LOAD_DEADLINE_S)
+            if not measured:
+                stage.note(", ".join(_seat(card) for card in replicas))
             judgement = judge_teachers(asked, measured, stage)
     finally:
         fleet.stop()

@@ -31,6 +31,11 @@ class Ending:
             self._controllers.append(start())
             return self._controllers[-1]
 
+    @property
+    def asked(self) -> bool:
+        """Whether no more trainings may begin."""
+        return self._asked
+
     def ask(self) -> None:
         """Kill the controllers; their workers end with them, and who waits for them hears of it."""
         import ray

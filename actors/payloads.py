@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,16 @@ FLOP_A_WEIGHT = 6
 """Forward and backward pass of one position: two and four operations a weight."""
 
 
-def planned(space: Workspace, measured: dict[str, dict[str, float]]) -> list[Planned]:
-    """The payload of each teacher, in the order of the job. Raises ConfigError where one cannot be."""
+def planned(
+    space: Workspace, measured: dict[str, dict[str, float]], speeds: Mapping[str, float] | None = None
+) -> list[Planned]:
+    """The payload of each teacher, in the order of the job. Raises ConfigError where one cannot be.
+
+    Args:
+        space: the job.
+        measured: what the validated combiner goes by, once that is known.
+        speeds: positions a second that a teacher's fleet scores; they decide nothing, and are shown.
+    """
     job = space.job
     examples = _examples(space)
     rows = examples.select("train", job.student.data).rows
@@ -37,6 +45,7 @@ def planned(space: Workspace, measured: dict[str, dict[str, float]]) -> list[Pla
             # What a server computes between its last hidden state and its answer is not ours to see.
             hidden=None if teacher.remote else space.bases[teacher.name].hidden,
             payload=_asked_for(teacher),
+            positions_s=(speeds or {}).get(teacher.name),
         )
         for teacher in job.teachers
     ]

@@ -11,6 +11,7 @@ import queue
 import resource
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from actors.channel import TeacherChannel
 
 END_S = 10.0
-"""Longest wait for a training that was told to end."""
+"""Longest wait for trainings that were told to end."""
 _STATE, _BEST = "state.json", "best.safetensors"
 
 
@@ -69,23 +70,26 @@ def fit(training: Training, members: Fleets, board: Poster, ending: Ending) -> d
 def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> dict[str, dict[str, Any]]:
     """Fit several trainings, as many at a time as the cluster's CPUs hold; results by the same names.
 
-    Each `fit` waits in a thread of its own, so Ctrl-C reaches the caller at once; it then ends them all.
+    Each `fit` waits in a thread of its own, so Ctrl-C reaches the caller, which ends them all.
     Raises the first TrainError; the other trainings are ended.
     """
     import ray
 
     resources: Any = ray.cluster_resources  # Ray leaves it unannotated
-    need = max(training.train.workers * training.train.cpus_per_worker for training in trainings.values())
+    need = max(_cpus(training) for training in trainings.values())
     room = threading.Semaphore(int(max(1.0, resources().get("CPU", 1.0) / need)))
     ended: queue.Queue[tuple[str, dict[str, Any] | Exception]] = queue.Queue()
     ending = Ending()
 
     def run(name: str) -> None:
         with room:
+            if ending.asked:
+                return
             try:
                 ended.put((name, fit(trainings[name], members, board, ending)))
             except Exception as error:  # handed to the caller, who raises it
                 ended.put((name, error))
+                ending.ask()  # before there is room for another
 
     threads = [
         threading.Thread(target=run, args=(name,), name=f"fit-{name}", daemon=True) for name in trainings
@@ -101,10 +105,15 @@ def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> d
             results[name] = result
     finally:
         ending.ask()
+        end = time.monotonic() + END_S
         for thread in threads:
             if thread.ident is not None:
-                thread.join(END_S)
+                thread.join(max(0.0, end - time.monotonic()))
     return results
+
+
+def _cpus(training: Training) -> float:
+    return training.train.workers * training.train.cpus_per_worker
 
 
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -83,6 +83,8 @@ class Teacher:
         self._tokenizer = load_tokenizer(spec.tokenizer)
         self._task = build_task(spec.task)
         self._model = self._task.load(spec.model).to(self._device).eval()
+        # Nothing is generated here: keys and values of earlier tokens would be kept for nobody.
+        self._model.config.use_cache = False
         self._order = list(spec.label_order)
         self._shared = 0 if layers is None else layers.add(self._model)
 

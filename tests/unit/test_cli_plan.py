@@ -13,6 +13,7 @@ import pytest
 from actors.distill import teacher_specs
 from actors.evaluate import student_examples
 from actors.payloads import planned, signal_folders
+from actors.speeds import remember
 from actors.workspace import Workspace, open_workspace
 from tutelage.cli.console import Console
 from tutelage.cli.plan import distill_plan, show_distill_plan
@@ -26,6 +27,7 @@ from tutelage.testing import LABELS, tiny_classifier, tiny_rows
 pytestmark = pytest.mark.unit
 
 ROWS = 40
+NAMES = ("one", "two")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,30 @@ def test_a_short_training_scores_what_it_reads(job: dict[str, Any], tmp_path: Pa
 def test_a_plan_makes_no_folder_of_signals(space: Workspace) -> None:
     distill_plan(space, fresh=False)
     assert not space.signals.exists()
+
+
+def test_the_speed_of_the_last_training_is_told(job: dict[str, Any], tmp_path: Path) -> None:
+    """300 texts in 2 s of work by one replica: 150 texts/s, and 600 for a fleet that may grow to four."""
+    space = opened(job, tmp_path)
+    remember(space.home, teacher_specs(space, {}), {n: {"positions": 300, "worked_s": 2} for n in NAMES})
+    rows = distill_plan(space, fresh=False).teachers
+    assert [(row["texts/s at most"], row["limited by"]) for row in rows] == [
+        (150, "teacher"),
+        (600, "teacher"),
+    ]
+
+
+@pytest.mark.parametrize("said", ["", "{}", '{"positions_s": 0}', '{"positions_s": "fast"}', "[1]"])
+def test_a_speed_that_cannot_be_read_is_none(said: str, job: dict[str, Any], tmp_path: Path) -> None:
+    """As is one of a moment's work."""
+    space = opened(job, tmp_path)
+    specs = teacher_specs(space, {})
+    remember(space.home, specs, {n: {"positions": 300, "worked_s": 0.9} for n in NAMES})
+    assert distill_plan(space, fresh=False).teachers[0]["texts/s at most"] is None
+    remember(space.home, specs, {n: {"positions": 300, "worked_s": 2} for n in NAMES})
+    for file in (space.home / "speeds").iterdir():
+        file.write_text(said)
+    assert distill_plan(space, fresh=False).teachers[0]["texts/s at most"] is None
 
 
 def test_json_holds_everything_and_people_read_each_reason_once(space: Workspace) -> None:

@@ -12,12 +12,12 @@ from actors.host import Plan, TeacherHost, shared
 from actors.teacher import Teacher, TeacherSpec
 from tests.unit.stream_samples import digest, logits
 from tutelage.config.models import TeacherConfig
-from tutelage.config.task import SequenceClassification
+from tutelage.config.task import CausalLM, SequenceClassification
 from tutelage.errors import ModelError
 from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.signals.exchange import Request, batch_digest
 from tutelage.signals.spec import PayloadSpec
-from tutelage.testing import LABELS, tiny_classifier
+from tutelage.testing import LABELS, tiny_classifier, tiny_model
 
 pytestmark = pytest.mark.unit
 
@@ -94,6 +94,29 @@ def test_each_teacher_answers_as_it_does_alone(tmp_path: Path) -> None:
         reply = host.score(each.name, request)
         assert logits(reply.packet).tobytes() == logits(Teacher(each).score(request).packet).tobytes()
         assert (reply.teacher, reply.replica) == (each.name, f"{each.name}-0")
+
+
+def test_decoders_share_too(tmp_path: Path) -> None:
+    """Teachers are asked without a cache of keys, which no other model could use."""
+    model = tiny_model(tmp_path / "one", "causal-lm")
+    specs = [
+        TeacherSpec(name, model, model, (), 24, 1, "0" * 16, CausalLM(type="causal-lm"))
+        for name in ("one", "two")
+    ]
+    ids = [np.array([4, 5, 6, 7], np.int32)]
+    digests = [digest("a")]
+    request = Request(
+        batch_digest(digests), digests, np.array([3], np.int32), PayloadSpec("hidden", 16, "fp32"), ids=ids
+    )
+    host = TeacherHost()
+    for each in specs:
+        host.load(each, f"{each.name}-0")
+    packets = [host.score(each.name, request).packet for each in specs]
+    alone = Teacher(specs[0]).score(request).packet
+    for packet in packets:
+        assert packet.columns["hidden"].values.tobytes() == alone.columns["hidden"].values.tobytes()
+    layers: Any = host._layers
+    assert layers.recalled == layers.computed == 2
 
 
 def _other_head(folder: str, target: Path) -> str:

@@ -29,6 +29,7 @@ def view(**changed: float) -> dict[str, float]:
         "retries": 0,
         "hedges": 0,
         "lost_batches": 0,
+        "worked_s": 4.0,
         "waited_s": 1.5,
         "p50_ms": 12.0,
         "queue_p50_ms": 3.0,

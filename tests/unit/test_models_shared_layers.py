@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,54 @@ def test_the_same_layers_on_other_input_are_computed(folders: dict[str, str]) ->
     assert (layers.computed, layers.recalled) == (8, 0)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: setattr(config, "output_hidden_states", True),
+        lambda config: setattr(config, "model_type", "rwkv"),
+        lambda config: setattr(config, "_attn_implementation", "eager"),
+    ],
+    ids=["listens inside", "layers that nobody read", "other kernel"],
+)
+def test_models_that_sharing_could_change_share_nothing(change: Any, folders: dict[str, str]) -> None:
+    layers = SharedLayers()
+    layers.add(tuned(folders["bert"], "bert", 4, 0))
+    model = tuned(folders["bert"], "bert", 4, 0)
+    change(model.config)
+    assert layers.add(model) == 0
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "qwen3", "modernbert"])
+def test_layers_of_several_types_answer_as_alone(kind: str) -> None:
+    """Sliding-window layers between full ones, each with its own mask and rotary table."""
+    import transformers
+
+    small = {
+        "vocab_size": 20, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2, "num_labels": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    heads = {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4}
+    heads |= {"use_sliding_window": True, "max_window_layers": 2} if kind == "qwen3" else {}
+    extra = {"local_attention": 4, "global_attn_every_n_layers": 3} if kind == "modernbert" else heads
+    config = transformers.AutoConfig.for_model(kind, **small, **extra)
+    config.use_cache = False
+    auto: Any = transformers.AutoModelForSequenceClassification
+    made = [auto.from_config(config).eval() for _ in range(2)]
+    made[1].load_state_dict(made[0].state_dict())
+    head = [
+        weights for name, weights in made[1].named_parameters() if name.startswith(("score", "classifier"))
+    ]
+    with torch.no_grad():
+        for weights in head:
+            weights.add_(1)
+    wanted = [logits(model, tokens(1, width=12)) for model in made]
+    layers = SharedLayers()
+    assert [layers.add(model) for model in made] == [0, LAYERS]
+    for model, alone in zip(made, wanted, strict=True):
+        assert torch.equal(logits(model, tokens(1, width=12)), alone)
+    assert (layers.computed, layers.recalled) == (LAYERS, LAYERS)
+
+
 def test_many_threads_compute_each_layer_once(folders: dict[str, str]) -> None:
     """Five models asked at once, twenty batches each, by five threads: 2 x 20 computed calls."""
     layers, batches = SharedLayers(), [tokens(seed) for seed in range(20)]
@@ -143,6 +192,46 @@ def test_many_threads_compute_each_layer_once(folders: dict[str, str]) -> None:
     )
     assert (layers.computed, layers.recalled) == (2 * 20, 2 * 20 * 4)
     assert layers.held_bytes == 0
+
+
+def test_who_waits_for_a_call_that_fails_computes_it_itself(folders: dict[str, str]) -> None:
+    """The first model is held inside a layer until the second has asked for it, and then fails."""
+    layers = SharedLayers()
+    models = [tuned(folders["bert"], "bert", 4, 0) for _ in range(2)]
+    wanted = logits(models[0], tokens(1))
+    for model in models:
+        layers.add(model)
+    inside, go_on, failed = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(*_: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            inside.set()
+            go_on.wait(20)
+            raise RuntimeError("out of memory")
+
+    encoder_layers(models[0])[2][2].attention.register_forward_hook(hold)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(logits, models[0], tokens(1))
+        assert inside.wait(20)
+        second = pool.submit(logits, models[1], tokens(1))
+        while layers.recalled < 3:
+            time.sleep(0.001)
+        go_on.set()
+        with pytest.raises(RuntimeError, match="out of memory"):
+            first.result(20)
+        assert torch.equal(second.result(20), wanted)
+
+
+def test_models_answer_while_others_are_added(folders: dict[str, str]) -> None:
+    layers, batches = SharedLayers(), [tokens(seed) for seed in range(60)]
+    first, *others = (tuned(folders["bert"], "bert", 2, seed) for seed in range(6))
+    wanted = [logits(first, batch) for batch in batches]
+    layers.add(first)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: [logits(first, batch) for batch in batches])
+        assert [layers.add(model) for model in others] == [2] * 5
+        assert torch.equal(torch.stack(asked.result(60)), torch.stack(wanted))
 
 
 def test_a_failure_is_each_models_own(folders: dict[str, str]) -> None:

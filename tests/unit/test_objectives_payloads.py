@@ -16,6 +16,7 @@ from tests.unit.payload_samples import kl_gradient
 from tutelage.config.objectives import JSD, KL, Confidence
 from tutelage.objectives import Dense, Draws, Evidence, Signal, TopK, build_combiner, build_terms, mixture
 from tutelage.objectives.base import STACKED, mixture_of
+from tutelage.objectives.partial import draws_loss
 
 pytestmark = pytest.mark.unit
 
@@ -66,6 +67,24 @@ def test_top_k_is_the_kl_over_k_plus_1_cells_in_value_and_gradient(k: int, tempe
     expected_P.sum().backward()
     torch.testing.assert_close(loss_P.double(), expected_P.detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(slope_PV.double(), student_PV.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_draws_is_that_of_their_cross_entropy_whatever_the_slopes() -> None:
+    """Two teachers, repeated labels, a position without draws; checked by differences in fp64."""
+    student_PV = logits(1).double().requires_grad_()
+    positions_R = torch.tensor([0, 0, 1, 3, 3, 3, 5])
+    one = Draws(
+        torch.tensor([2, 2, 7, 0, 1, 1, 29]), positions_R, torch.rand(7, dtype=torch.float64), 1.0, False
+    )
+    two = Draws(torch.tensor([2, 4]), torch.tensor([0, 4]), torch.rand(2, dtype=torch.float64), 1.0, False)
+    weighted = [(one, torch.rand(P, dtype=torch.float64)), (two, torch.rand(P, dtype=torch.float64))]
+    assert torch.autograd.gradcheck(lambda given_PV: draws_loss(weighted, given_PV), [student_PV])
+    log_q_PV = torch.log_softmax(student_PV, -1)
+    expected_P = torch.zeros(P, dtype=torch.float64)
+    for draws, weight_P in weighted:
+        for position, label, share in zip(draws.positions_R, draws.ids_R, draws.shares_R, strict=True):
+            expected_P[position] -= (weight_P[position] * share * log_q_PV[position, label]).item()
+    torch.testing.assert_close(draws_loss(weighted, student_PV).detach(), expected_P)
 
 
 def test_top_k_of_all_but_one_label_is_the_exact_kl() -> None:

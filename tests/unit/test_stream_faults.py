@@ -153,6 +153,7 @@ def test_the_total_over_workers_sums_counts_and_takes_the_median_of_all_times() 
         "retries": 2,
         "hedges": 0,
         "lost_batches": 0,
+        "worked_s": pytest.approx(0.6),
         "waited_s": 0.0,
         "p50_ms": pytest.approx(200.0),
         "queue_p50_ms": pytest.approx(500.0),

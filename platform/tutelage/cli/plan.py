@@ -56,6 +56,7 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
     """What `distill` would do, without doing it. Raises what a wrong payload raises."""
     from actors.evaluate import student_examples
     from actors.payloads import planned
+    from actors.speeds import known
 
     job = space.job
     rows = finetune_table(space, None, fresh=False)
@@ -64,7 +65,7 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
     does = "reuse" if done and not fresh else "train"
     examples = student_examples(space)
     training = _training(examples, job.student.data, job.train)
-    choices = planned(space, {})
+    choices = planned(space, {}, known(space.home, specs or [], job.teachers))
     missing = _missing(space, specs, choices, examples)
     seen = min(training["rows"], training["steps"] * job.train.batch_size)
     to_score = {

@@ -21,7 +21,8 @@ def align(model: Any) -> Any:
     """Move the weights of a model that need it, in place.
 
     Weights are mapped from their file at whatever offset its header leaves, and on some processors the last
-    bit of a matrix product depends on that: the same weights in two files would be two teachers.
+    bit of a matrix product depends on that: the same weights in two files would be two teachers. The price is
+    that processes on one machine do not share the pages of a weight that was moved.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = aligned(tensor.data)

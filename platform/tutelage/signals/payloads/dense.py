@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutelage.models.alignment import aligned
 from tutelage.signals.exchange import Request
 from tutelage.signals.packet import Column, Counts, Packet
 from tutelage.signals.payloads.base import ColumnLayout, Decoded
@@ -81,7 +82,7 @@ class HiddenCodec(DenseCodec):
                 f"a hidden payload of width {spec.width} needs the teacher's head [V, H], got {given}"
             )
         hidden_RH = super().decode(spec, packet, None, device).values
-        logits_RV = torch.nn.functional.linear(hidden_RH, head_VH.detach().to(device, torch.float32))
+        logits_RV = torch.nn.functional.linear(aligned(hidden_RH), head_VH.detach().to(device, torch.float32))
         return Decoded(packet.lengths_N, packet.lengths_N, logits_RV)
 
 
