@@ -121,6 +121,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     import torch
 
+    from actors.allocator import keep_freed_memory
     from actors.engine import Engine, is_sharded, to_universal
     from actors.trainer import Trainer
     from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
@@ -153,6 +154,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         engine = Engine(model, train, precision, world.size, universal=universal)
         if checkpoint is not None:
             engine.load(to_universal(saved) if universal else saved)
+        if engine.device.type == "cpu":
+            keep_freed_memory()
         examples = Examples.open(training.examples)
         stream = open_stream(training, config["members"], examples)
         tokenizer = load_tokenizer(training.tokenizer)

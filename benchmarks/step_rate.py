@@ -1,6 +1,6 @@
 """Which share of its step rate a student keeps when its signals come from K teachers.
 
-    python -m benchmarks.step_rate [--steps 60]
+    python -m benchmarks.step_rate [--steps 60] [--rounds 3]
 
 Teachers have capacity of their own: actors that answer after a fixed time with packets of real size, and need
 no core. The student is real, trained by the real loop under DeepSpeed; without teachers it learns the same
@@ -19,12 +19,13 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
+from statistics import median
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from actors.allocator import keep_freed_memory
 from actors.channel import TeacherChannel
 from actors.engine import Engine
 from actors.losses import asker
@@ -167,16 +168,21 @@ def run(plan: Training, teachers: list[Any], folder: Path) -> tuple[float, float
 
 
 def main() -> None:
-    """Print the table; the student without teachers runs before and after the others."""
+    """Print the medians over rounds, in which every number of teachers has its turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
-    steps = parser.parse_args().steps
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
     quiet_libraries()
     os.environ.setdefault("LOCAL_RANK", "0")
     torch.set_num_threads(2)
+    keep_freed_memory()  # as a student worker does
     where, load = machine(), os.getloadavg()[0]
     print(f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB, load {load:.1f}")
-    print(f"{steps} steps each, the first {WARM_STEPS} not counted; teachers answer after {LATENCY_S} s")
+    print(
+        f"{asked.rounds} rounds of {asked.steps} steps, the first {WARM_STEPS} not counted; "
+        f"teachers answer after {LATENCY_S} s"
+    )
     print(f"{'student':14s}{'teachers':>9s}{'s/step':>9s}{'rate kept':>11s}{'waiting':>9s}")
     with tempfile.TemporaryDirectory() as name, session(RayConfig(), Path(name)):
         import ray
@@ -186,15 +192,18 @@ def main() -> None:
         paced = ray.remote(PacedTeacher).options(num_cpus=0)
         handles = [paced.remote(f"t{k}", LATENCY_S) for k in range(max(TEACHERS))]
         for student, make in (("classifier", classifier), ("causal-lm", causal_lm)):
-            plan = make(folder, steps)
-            alone = [run(plan, [], folder)[0]]
-            heard = {k: run(plan, handles[:k], folder / f"{student}-{k}") for k in TEACHERS}
-            alone.append(run(plan, [], folder)[0])
-            both = f"({alone[0]:.4f}, {alone[1]:.4f})"
-            print(f"{student:14s}{0:9d}{mean(alone):9.4f}{1.0:11.3f}{0.0:9.1%}  {both}")
-            for k, (step_s, waiting) in heard.items():
+            plan = make(folder, asked.steps)
+            found: dict[int, list[tuple[float, float]]] = {k: [] for k in (0, *TEACHERS)}
+            for n in range(asked.rounds):
+                for k, results in found.items():
+                    results.append(run(plan, handles[:k], folder / f"{student}-{k}-{n}"))
+            alone = median(step_s for step_s, _ in found[0])
+            for k, results in found.items():
+                step_s, waiting = (median(column) for column in zip(*results, strict=True))
+                each = ", ".join(f"{one:.3f}" for one, _ in results)
                 print(
-                    f"{student:14s}{k:9d}{step_s:9.4f}{mean(alone) / step_s:11.3f}{waiting:9.1%}", flush=True
+                    f"{student:14s}{k:9d}{step_s:9.4f}{alone / step_s:11.3f}{waiting:9.1%}  ({each})",
+                    flush=True,
                 )
         dist.destroy_process_group()
 
