@@ -1,8 +1,8 @@
 """Tensors in memory that the process already has.
 
 glibc maps each large array anew and gives it back when it is freed, and trims its heap when enough of it is
-free. On a CPU every step of a training then has its pages zeroed again: a fifth of the step for a causal-lm of
-8,192 words (docs/benchmarks.md).
+free. On a CPU every step of a training then has its pages zeroed again: a fifth of the step for a causal-lm
+of 8,192 words (docs/benchmarks.md).
 """
 
 from __future__ import annotations
