@@ -12,6 +12,7 @@ from actors.training import Training
 from actors.workspace import Workspace, finetune_run, finished, forget, tokenizer_of
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import CrossEntropy, Uniform
+from tutelage.errors import TrainError
 from tutelage.progress import Progress, Stage
 
 
@@ -64,6 +65,20 @@ def finetune(
             stage.note(f"{name}: {_outcome(result)}")
             done[name] = Finetuned(todo[name].run, Path(todo[name].output), result, reused=False)
     return {teacher.name: done[teacher.name] for teacher in space.job.teachers if teacher.name in done}
+
+
+def finished_teachers(space: Workspace) -> dict[str, Finetuned]:
+    """The teachers that were made here; raises TrainError for one that was not."""
+    made = {}
+    for teacher, run, _ in finetune_plan(space):
+        result = finished(space, run)
+        if result is None:
+            raise TrainError(
+                f"teacher '{teacher.name}' of {space.job.name} is not trained yet",
+                fix="run `tutelage distill` with the same job and overrides first",
+            )
+        made[teacher.name] = Finetuned(run, space.runs / run / "model", result, reused=True)
+    return made
 
 
 def training_of(space: Workspace, teacher: TeacherConfig, run: str, storage: str) -> Training:

@@ -15,10 +15,10 @@ import torch
 
 from actors.distill import teacher_specs
 from actors.evaluate import labelled_rows, student_examples
+from actors.finetune import finished_teachers
 from actors.payloads import dense_specs, signal_folders
 from actors.tally import in_order
 from actors.workspace import Workspace, open_workspace
-from tutelage.cli.export import finished_teachers
 from tutelage.cli.quickstart import example
 from tutelage.config.load import load_job
 from tutelage.config.objectives import Combiner, Confidence, Uniform, Validated

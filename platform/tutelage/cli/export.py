@@ -10,14 +10,13 @@ import typer
 from tutelage.cli.finetune import JobFile, Overrides
 
 if TYPE_CHECKING:
-    from actors.finetune import Finetuned
-    from actors.workspace import Workspace
     from tutelage.cli.console import Console
 
 
 def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -> None:
     """Write ONNX fp32 and int8, check that they agree with torch, and record the version."""
     from actors.distill import find_student
+    from actors.finetune import finished_teachers
     from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, open_job, prepare
 
@@ -43,21 +42,3 @@ def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -
         report.model_dump(mode="json"),
         f"version {exported.version.ref}\nfiles   {exported.result.folder}\nreport  {page}\nnext    {follow}",
     )
-
-
-def finished_teachers(space: Workspace) -> dict[str, Finetuned]:
-    """The teachers that were made here; raises TrainError for one that was not."""
-    from actors.finetune import Finetuned, finetune_plan
-    from actors.workspace import finished
-    from tutelage.errors import TrainError
-
-    made = {}
-    for teacher, run, _ in finetune_plan(space):
-        result = finished(space, run)
-        if result is None:
-            raise TrainError(
-                f"teacher '{teacher.name}' of {space.job.name} is not trained yet",
-                fix="run `tutelage distill` with the same job and overrides first",
-            )
-        made[teacher.name] = Finetuned(run, space.runs / run / "model", result, reused=True)
-    return made

@@ -154,7 +154,7 @@ def _missing(
 def _made_teachers(space: Workspace) -> list[TeacherSpec] | None:
     """What the teachers' replicas load; None before all teachers are made."""
     from actors.distill import teacher_specs
-    from tutelage.cli.export import finished_teachers
+    from actors.finetune import finished_teachers
     from tutelage.errors import TrainError
 
     try:
