@@ -84,12 +84,14 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
 def _teacher_row(space: Workspace, choice: Planned, to_score: int) -> dict[str, Any]:
     teacher = next(teacher for teacher in space.job.teachers if teacher.name == choice.teacher)
     least, most = teacher.min_replicas, teacher.most_replicas
+    # Who is asked nothing holds nobody up.
+    speed = choice.positions_s if to_score else None
     return {
         "teacher": choice.teacher,
         "payload": describe(choice.spec),
         f"bytes a {choice.unit}": round(choice.position_bytes, 1),
-        f"{choice.unit}s/s at most": None if choice.positions_s is None else round(choice.positions_s),
-        "limited by": choice.limit,
+        f"{choice.unit}s/s at most": None if speed is None else round(speed),
+        "limited by": None if speed is None else choice.limit,
         "texts to score": to_score,
         "calls": -(-to_score // space.job.train.micro_batch),
         "replicas": _range(least, most),
