@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actors.allocator import keep_freed_memory
 from tutelage.config.train import TrainConfig
 from tutelage.data.examples import Batch
 from tutelage.errors import TrainError
@@ -45,6 +46,8 @@ class Engine:
         )
         self._stage = zero_stage(train, precision)
         self.device = self._engine.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""

@@ -15,8 +15,8 @@ from actors.teacher import TeacherSpec
 from tutelage.config.models import TeacherConfig
 from tutelage.files import atomic_write
 
-LEAST_S = 1.0
-"""Less work than this tells of the first calls alone."""
+LEAST_CALLS = 20
+"""Fewer tell of the first ones, which are slow."""
 
 
 def remember(home: Path, specs: Sequence[TeacherSpec], teachers: Mapping[str, Mapping[str, float]]) -> None:
@@ -27,7 +27,7 @@ def remember(home: Path, specs: Sequence[TeacherSpec], teachers: Mapping[str, Ma
     for spec in specs:
         counted = teachers.get(spec.name, {})
         positions, worked_s = counted.get("positions", 0), counted.get("worked_s", 0)
-        if positions and worked_s >= LEAST_S:
+        if positions and worked_s and counted.get("calls", 0) >= LEAST_CALLS:
             path = _file(home, spec)
             with suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)

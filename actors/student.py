@@ -21,6 +21,7 @@ from actors.lean_trainer import Ending, lean_trainer, said
 from actors.live import together
 from actors.members import Fleets
 from actors.reasons import reason
+from actors.signals import signals_ignored
 from actors.training import Training, TrainState
 from tutelage.data.folders import whole_folder
 from tutelage.errors import TrainError
@@ -104,11 +105,12 @@ def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> d
                 raise result
             results[name] = result
     finally:
-        ending.ask()
-        end = time.monotonic() + END_S
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, end - time.monotonic()))
+        with signals_ignored():
+            ending.ask()
+            end = time.monotonic() + END_S
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(0.0, end - time.monotonic()))
     return results
 
 
@@ -121,7 +123,6 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     import torch
 
-    from actors.allocator import keep_freed_memory
     from actors.engine import Engine, is_sharded, to_universal
     from actors.trainer import Trainer
     from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
@@ -154,8 +155,6 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         engine = Engine(model, train, precision, world.size, universal=universal)
         if checkpoint is not None:
             engine.load(to_universal(saved) if universal else saved)
-        if engine.device.type == "cpu":
-            keep_freed_memory()
         examples = Examples.open(training.examples)
         stream = open_stream(training, config["members"], examples)
         tokenizer = load_tokenizer(training.tokenizer)

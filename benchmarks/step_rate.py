@@ -25,7 +25,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from actors.allocator import keep_freed_memory
 from actors.channel import TeacherChannel
 from actors.engine import Engine
 from actors.losses import asker
@@ -176,7 +175,6 @@ def main() -> None:
     quiet_libraries()
     os.environ.setdefault("LOCAL_RANK", "0")
     torch.set_num_threads(2)
-    keep_freed_memory()  # as a student worker does
     where, load = machine(), os.getloadavg()[0]
     print(f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB, load {load:.1f}")
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -74,6 +75,13 @@ def test_each_teacher_scored_each_text_once(report: dict[str, Any]) -> None:
     for teacher in report["teachers"]:
         assert teacher["examples"] == 2 * ROWS
         assert teacher["calls"] == 2 * ROWS // 8
+
+
+def test_how_fast_each_teacher_was_is_kept_for_the_next_plan(story: Story, report: dict[str, Any]) -> None:
+    """One figure for each teacher, of the training that asked it."""
+    files = list((story.cli.home / "speeds").glob("*.json"))
+    assert len(files) == len(DOMAINS)
+    assert all(json.loads(file.read_text())["positions_s"] > 1 for file in files)
 
 
 def test_streamed_scores_are_local_scores(report: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from actors.engine import Engine, is_sharded, to_universal
+from tests.unit.page_faults import page_faults
 from tutelage.config.train import TrainConfig
 from tutelage.models.layers import freeze
 from tutelage.models.load import load_classifier
@@ -189,6 +190,7 @@ def main(folder: Path, rank: int, world: int) -> None:
         "bf16": bf16_trainings(folder),
         "resumed": resumed_trainings(folder),
     }
+    seen["faults"] = page_faults()
     if world == 1:
         seen["converted"] = converted_trainings(folder)
     if rank == 0:

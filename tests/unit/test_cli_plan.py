@@ -118,7 +118,11 @@ def test_a_plan_makes_no_folder_of_signals(space: Workspace) -> None:
 def test_the_speed_of_the_last_training_is_told(job: dict[str, Any], tmp_path: Path) -> None:
     """300 texts in 2 s of work by one replica: 150 texts/s, and 600 for a fleet that may grow to four."""
     space = opened(job, tmp_path)
-    remember(space.home, teacher_specs(space, {}), {n: {"positions": 300, "worked_s": 2} for n in NAMES})
+    remember(
+        space.home,
+        teacher_specs(space, {}),
+        {n: {"calls": 20, "positions": 300, "worked_s": 2} for n in NAMES},
+    )
     rows = distill_plan(space, fresh=False).teachers
     assert [(row["texts/s at most"], row["limited by"]) for row in rows] == [
         (150, "teacher"),
@@ -128,12 +132,12 @@ def test_the_speed_of_the_last_training_is_told(job: dict[str, Any], tmp_path: P
 
 @pytest.mark.parametrize("said", ["", "{}", '{"positions_s": 0}', '{"positions_s": "fast"}', "[1]"])
 def test_a_speed_that_cannot_be_read_is_none(said: str, job: dict[str, Any], tmp_path: Path) -> None:
-    """As is one of a moment's work."""
+    """As is one of a few calls."""
     space = opened(job, tmp_path)
     specs = teacher_specs(space, {})
-    remember(space.home, specs, {n: {"positions": 300, "worked_s": 0.9} for n in NAMES})
+    remember(space.home, specs, {n: {"calls": 19, "positions": 300, "worked_s": 2} for n in NAMES})
     assert distill_plan(space, fresh=False).teachers[0]["texts/s at most"] is None
-    remember(space.home, specs, {n: {"positions": 300, "worked_s": 2} for n in NAMES})
+    remember(space.home, specs, {n: {"calls": 20, "positions": 300, "worked_s": 2} for n in NAMES})
     for file in (space.home / "speeds").iterdir():
         file.write_text(said)
     assert distill_plan(space, fresh=False).teachers[0]["texts/s at most"] is None

@@ -194,13 +194,19 @@ def test_many_threads_compute_each_layer_once(folders: dict[str, str]) -> None:
     assert layers.held_bytes == 0
 
 
-def test_who_waits_for_a_call_that_fails_computes_it_itself(folders: dict[str, str]) -> None:
-    """The first model is held inside a layer until the second has asked for it, and then fails."""
+def twins(folder: str) -> tuple[SharedLayers, list[Any], Tensor]:
+    """Two equal models that share all layers, and their logits of the first tokens."""
     layers = SharedLayers()
-    models = [tuned(folders["bert"], "bert", 4, 0) for _ in range(2)]
+    models = [tuned(folder, "bert", 4, 0) for _ in range(2)]
     wanted = logits(models[0], tokens(1))
     for model in models:
         layers.add(model)
+    return layers, models, wanted
+
+
+def test_who_waits_for_a_call_that_fails_computes_it_itself(folders: dict[str, str]) -> None:
+    """The first model is held inside a layer until the second has asked for it, and then fails."""
+    layers, models, wanted = twins(folders["bert"])
     inside, go_on, failed = threading.Event(), threading.Event(), threading.Event()
 
     def hold(*_: Any) -> None:
@@ -215,8 +221,10 @@ def test_who_waits_for_a_call_that_fails_computes_it_itself(folders: dict[str, s
         first = pool.submit(logits, models[0], tokens(1))
         assert inside.wait(20)
         second = pool.submit(logits, models[1], tokens(1))
-        while layers.recalled < 3:
+        end = time.monotonic() + 20
+        while layers.recalled < 3 and time.monotonic() < end:
             time.sleep(0.001)
+        assert layers.recalled == 3
         go_on.set()
         with pytest.raises(RuntimeError, match="out of memory"):
             first.result(20)
@@ -236,11 +244,7 @@ def test_models_answer_while_others_are_added(folders: dict[str, str]) -> None:
 
 def test_a_failure_is_each_models_own(folders: dict[str, str]) -> None:
     """The first call of a layer fails: its model fails, the next one computes the layer again."""
-    layers = SharedLayers()
-    models = [tuned(folders["bert"], "bert", 4, 0) for _ in range(2)]
-    wanted = logits(models[0], tokens(1))
-    for model in models:
-        layers.add(model)
+    _, models, wanted = twins(folders["bert"])
     hook = encoder_layers(models[0])[2][2].attention.register_forward_hook(_out_of_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
         logits(models[0], tokens(1))

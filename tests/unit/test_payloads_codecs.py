@@ -12,7 +12,7 @@ import torch
 from tests.unit.payload_samples import POSITIONS, SHORT, SPECS, answer, request, rows, sample, signal
 from tutelage.errors import TeacherError
 from tutelage.objectives import Dense, Draws, TopK
-from tutelage.signals.packet import join
+from tutelage.signals.packet import Column, Packet, join
 from tutelage.signals.payloads import decode, encode, fault
 from tutelage.signals.payloads.wire import pack_floats, pack_ids, unpack_floats, unpack_ids
 from tutelage.signals.sizes import id_bytes, position_bytes
@@ -182,6 +182,21 @@ def test_the_head_on_a_hidden_state_gives_the_teachers_logits() -> None:
     asked = request(SPECS["hidden"])
     again = decode(asked.spec, encode(asked.spec, hidden_RH, SHORT, asked), head_VH).values
     assert torch.equal(again, torch.nn.functional.linear(hidden_RH, head_VH))
+
+
+@pytest.mark.parametrize("shift", range(0, 64, 8))
+def test_where_hidden_states_lie_in_memory_changes_no_bit(shift: int) -> None:
+    """Replies, mapped rows and joined parts lie at different addresses; MKL's last bit may hang on it."""
+    generator = torch.Generator().manual_seed(3)
+    hidden_RH, head_VH = torch.randn(2, 64, generator=generator), torch.randn(1000, 64, generator=generator)
+    room = np.empty(hidden_RH.nbytes + 128, np.uint8)
+    start = -room.ctypes.data % 64 + shift
+    moved_RH = room[start : start + hidden_RH.nbytes].view(np.float32).reshape(2, 64)
+    moved_RH[:] = hidden_RH.numpy()
+    lengths_N = np.array([2], np.int32)
+    packet = Packet(lengths_N, {"hidden": Column(moved_RH, lengths_N)})
+    found_RV = decode(PayloadSpec("hidden", 64, "fp32"), packet, head_VH).values
+    assert torch.equal(found_RV, torch.nn.functional.linear(hidden_RH, head_VH))
 
 
 @pytest.mark.parametrize("head", [None, torch.zeros(300, 49)])

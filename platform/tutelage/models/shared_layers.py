@@ -257,7 +257,7 @@ def _flatten(values: tuple[Any, ...], plain: list[Any], tensors: list[Tensor]) -
         match value:
             case Tensor():
                 tensors.append(value)
-                plain.append(Tensor)
+                plain.append((Tensor, value.stride()))  # another order of bytes may have another kernel
             case None | bool() | int() | float() | str():
                 plain.append((type(value), value))
             case tuple():
