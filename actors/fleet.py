@@ -70,10 +70,12 @@ class SupervisorActor:
 
     async def report(self, teacher: str, load: Load) -> None:
         """A worker says how busy it keeps a teacher."""
+        self._live()
         self._inner.report(teacher, load)
 
     async def state(self) -> dict[str, dict[str, int]]:
         """Numbers for a person."""
+        self._live()
         return self._inner.state()
 
     async def end(self) -> None:
@@ -85,6 +87,7 @@ class SupervisorActor:
         return self._incarnation, self._inner.version(teacher)
 
     def _live(self) -> None:
+        """Every call comes by here, since a supervisor that was started again may be asked anything first."""
         if self._beat is None:
             self._beat = asyncio.get_running_loop().create_task(self._heart())
 

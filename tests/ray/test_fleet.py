@@ -189,9 +189,11 @@ def test_a_driver_that_is_killed_leaves_nothing(space: Any, cluster: Session) ->
 
 def _restarted(fleet: Fleet) -> bool:
     try:
-        return fleet.state()["one"]["replicas"] == 1
+        state = fleet.state()["one"]
     except ray.exceptions.RayError:
         return False
+    # The old one, which still answers for a moment, has replaced a replica; the new one has not.
+    return (state["replicas"], state["respawns"]) == (1, 0)
 
 
 def _end(pid: int) -> None:
