@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from actors.allocator import keep_freed_memory
+from tutelage.config.schedule import value_at
 from tutelage.config.train import TrainConfig
 from tutelage.data.examples import Batch
 from tutelage.errors import TrainError
@@ -36,7 +37,8 @@ class Engine:
     ) -> None:
         deepspeed = _import_deepspeed()
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+        rate = value_at(train.lr, 0)  # set anew before every step
+        optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=train.weight_decay, fused=True)
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,

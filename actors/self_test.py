@@ -23,6 +23,7 @@ from actors.training import Training
 from actors.workspace import Workspace
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import Uniform
+from tutelage.config.schedule import peak
 from tutelage.data.examples import Batch, Examples
 from tutelage.models.load import load_tokenizer, prepare_for_training
 from tutelage.objectives import Evidence
@@ -150,6 +151,6 @@ def _entropy(losses: Losses, evidence: Evidence) -> torch.Tensor:
 
 
 def _hearing(training: Training) -> list[Any]:
-    """The terms that listen to teachers, each with weight 1."""
-    terms = [term for term in training.objectives if term.type in ("kl", "jsd")]
+    """The terms that listen to teachers, each with weight 1 and the temperature of the first step."""
+    terms = [term for term in training.objectives if term.type in ("kl", "jsd") and peak(term.weight) > 0]
     return [term.model_copy(update={"weight": 1.0}) for term in terms]

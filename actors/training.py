@@ -11,6 +11,7 @@ from tutelage.config.models import Method
 from tutelage.config.objectives import Combiner, Objective
 from tutelage.config.on_policy import OnPolicy
 from tutelage.config.runtime import StreamConfig
+from tutelage.config.schedule import value_at
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
 from tutelage.signals.spec import PayloadSpec
@@ -59,7 +60,8 @@ class TrainState:
 
     step: int = 0
     points: list[dict[str, Any]] = field(default_factory=list)
-    """Logged steps: step, epoch, loss, parts, lr, and accuracy where it was measured."""
+    """Logged steps: step, epoch, loss, parts, lr; accuracy where it was measured, and schedules where a
+    weight or temperature follows one: what it was in this step, as `kl.temperature`."""
     best: float | None = None
     stale: int = 0
     """Evaluations since the best one."""
@@ -77,14 +79,15 @@ def learning_rate(train: TrainConfig, step: int, total: int) -> float:
 
     It depends on the step alone, so a resumed training needs no scheduler state.
     """
+    peak = value_at(train.lr, step / total)
     warm = max(1, round(train.warmup * total))
     if step < warm:
-        return train.lr * (step + 1) / warm
+        return peak * (step + 1) / warm
     progress = (step - warm) / max(1, total - warm)
     match train.lr_schedule:
         case "linear":
-            return train.lr * (1 - progress)
+            return peak * (1 - progress)
         case "cosine":
-            return train.lr * 0.5 * (1 + math.cos(math.pi * progress))
+            return peak * 0.5 * (1 + math.cos(math.pi * progress))
         case "constant":
-            return train.lr
+            return peak

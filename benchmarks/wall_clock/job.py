@@ -17,6 +17,7 @@ from actors.teacher import TeacherSpec
 from actors.training import learning_rate
 from actors.workspace import Workspace
 from tutelage.config import JobConfig
+from tutelage.config.schedule import value_at
 from tutelage.data.batches import BatchPlan
 from tutelage.data.examples import Batch, Examples, Selection
 from tutelage.models.load import load_classifier, prepare_for_training
@@ -96,7 +97,9 @@ class Course:
         """AdamW over what is trained, as the job says."""
         train = self.space.job.train
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+        return torch.optim.AdamW(
+            trained, lr=value_at(train.lr, 0), weight_decay=train.weight_decay, fused=True
+        )
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""

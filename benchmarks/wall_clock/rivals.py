@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.wall_clock.job import TEMPERATURE, Course, keep, kl, mean_target, tensors
+from tutelage.config.schedule import value_at
 from tutelage.models.load import load_classifier, load_tokenizer
 
 TEXTBREWER = "pip install --no-deps textbrewer==0.2.1.post1"
@@ -66,7 +67,7 @@ def textbrewer(course: Course, folder: Path) -> Path:
         lambda batch, output: {"logits": output.logits},
         lambda batch, output: {"logits": output.logits},
     )
-    rates = {"lr_lambda": lambda step: course.rate(step) / course.space.job.train.lr}
+    rates = {"lr_lambda": lambda step: course.rate(step) / value_at(course.space.job.train.lr, 0)}
     with distiller:
         distiller.train(
             optimizer,

@@ -6,10 +6,12 @@ from typing import Any
 
 from tutelage.config.objectives import JSD, KL, Confidence, CrossEntropy, Objective, Uniform
 from tutelage.config.payload import Payload, SampledPayload
+from tutelage.config.schedule import Linear
 from tutelage.signals.planner import JobFacts, TeacherFacts
 
 KL1: list[Objective] = [KL(type="kl", temperature=1), CrossEntropy(type="cross-entropy")]
 KL2: list[Objective] = [KL(type="kl", temperature=2)]
+SCHEDULED: list[Objective] = [KL(type="kl", temperature=Linear(type="linear", start=4, end=1))]
 JSD1: list[Objective] = [JSD(type="jsd")]
 CONFIDENCE = Confidence(type="confidence")
 SAMPLED = SampledPayload(type="sampled")

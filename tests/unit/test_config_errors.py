@@ -123,7 +123,8 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
         f"train: unknown key 'batchsize'; did you mean 'batch_size'? ({path}:23)",
         "seed: -1 is not allowed; wants a whole number at least 0 and below 2147483648 (command line)",
         f"teachers.two.min_replicas: none is not allowed; wants a whole number above 0 ({path}:13)",
-        f"objectives.kl.temperature: 200 is not allowed; wants a number above 0 and at most 100 ({path}:18)",
+        "objectives.kl.temperature: 200 is not allowed; wants a number above 0 and at most 100, "
+        f"or a mapping with type linear, cosine, exponential or step ({path}:18)",
         "serve.port: 99999 is not allowed; wants a whole number at least 0 and at most 65535 "
         "(environment TUTELAGE__SERVE__PORT)",
     ]

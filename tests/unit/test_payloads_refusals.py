@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.planner_samples import CONFIDENCE, JSD1, KL1, KL2, SAMPLED, job, teachers
+from tests.unit.planner_samples import CONFIDENCE, JSD1, KL1, KL2, SAMPLED, SCHEDULED, job, teachers
 from tutelage.config.objectives import Uniform, Weighted
 from tutelage.config.payload import (
     AutoPayload,
@@ -36,6 +36,16 @@ pytestmark = pytest.mark.unit
             [TopKPayload(type="topk")],
             {"objectives": JSD1},
             "t0.payload: type topk with objective jsd; the tail's",
+        ),
+        (
+            [SAMPLED],
+            {"objectives": SCHEDULED},
+            "t0.payload: type sampled, and objectives.kl.temperature is a schedule (linear from 4 to 1)",
+        ),
+        (
+            [TopKPayload(type="topk")],
+            {"objectives": SCHEDULED},
+            "t0.payload: type topk, and objectives.kl.temperature is a schedule (linear from 4 to 1)",
         ),
         (
             [TopKPayload(type="topk")] * 2,
@@ -103,6 +113,7 @@ def test_another_temperature_than_the_objectives_is_refused(kind: Any) -> None:
         check({"t0": spec}, task="causal-lm", combiner=Uniform(), objectives=KL2)
     dense = PayloadSpec("dense", 100)
     check({"t0": dense}, task="causal-lm", combiner=Uniform(), objectives=[*KL2, *JSD1])
+    check({"t0": dense}, task="causal-lm", combiner=Uniform(), objectives=SCHEDULED)
 
 
 @pytest.mark.parametrize("kind", ["topk", "hidden", "sampled"])

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.payloads import arithmetic
 from tests.unit.payload_samples import request, rows
-from tests.unit.planner_samples import CONFIDENCE, JSD1, KL1, KL2, SAMPLED, job, teachers
+from tests.unit.planner_samples import CONFIDENCE, JSD1, KL1, KL2, SAMPLED, SCHEDULED, job, teachers
 from tutelage.config.objectives import (
     JSD,
     KL,
@@ -29,6 +29,7 @@ from tutelage.config.payload import (
     SampledPayload,
     TopKPayload,
 )
+from tutelage.config.schedule import Linear
 from tutelage.signals.payloads import encode
 from tutelage.signals.planner import Planned, TeacherFacts, mixture_name, plan
 from tutelage.signals.spec import PayloadSpec
@@ -48,7 +49,7 @@ def kinds(found: list[Planned]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("task", ["sequence-classification", "token-classification", "question-answering"])
-@pytest.mark.parametrize("objectives", [KL2, JSD1])
+@pytest.mark.parametrize("objectives", [KL2, JSD1, SCHEDULED])
 def test_classifiers_send_all_logits_in_fp32(task: str, objectives: list[Objective]) -> None:
     found = plan(auto(3, width=5, hidden=None), job(task=task, objectives=objectives))
     assert kinds(found) == [("dense", "fp32")] * 3
@@ -102,6 +103,33 @@ def test_jsd_takes_dense_bf16_where_there_is_no_narrower_linear_head() -> None:
 def test_a_jsd_of_weight_0_does_not_count() -> None:
     objectives = [JSD(type="jsd", weight=0), KL(type="kl", temperature=1)]
     assert plan(auto(1), job(objectives=objectives))[0].spec.kind == "sampled"
+
+
+def test_a_temperature_that_follows_a_schedule_takes_a_payload_that_suits_any() -> None:
+    """Draws and top-k are made at one temperature: hidden states, else all logits."""
+    why = "the temperature of kl follows a schedule, and draws or a top-k serve a single one"
+    for hidden, kind, reason in (
+        (1024, "hidden", f"{why}, and the student can afford the heads"),
+        (None, "dense", f"{why}, and the model has no linear head that is narrower"),
+    ):
+        found = plan(auto(2, hidden=hidden), job(objectives=SCHEDULED))
+        assert kinds(found) == [(kind, "bf16")] * 2
+        assert reason in found[0].line
+        assert "draws" not in found[0].line.replace(why, "")
+    assert "jsd looks at every label" in plan(auto(1), job(objectives=[*SCHEDULED, *JSD1]))[0].line
+
+
+def test_a_schedule_that_stays_at_one_temperature_is_that_temperature() -> None:
+    level: list[Objective] = [KL(type="kl", temperature=Linear(type="linear", start=2, end=2))]
+    assert plan(auto(3), job(objectives=level)) == plan(auto(3), job(objectives=KL2))
+
+
+def test_a_schedule_of_the_weight_does_not_matter_to_payloads() -> None:
+    rising: list[Objective] = [
+        KL(type="kl", temperature=1, weight=Linear(type="linear", start=0, end=1)),
+        JSD(type="jsd", weight=Linear(type="linear", start=0, end=0)),
+    ]
+    assert plan(auto(3), job(objectives=rising)) == plan(auto(3), job(objectives=KL1))
 
 
 def test_the_job_file_has_the_last_word() -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from actors.engine import inputs_of
+from tutelage.config.schedule import value_at
 from tutelage.config.train import TrainConfig
 from tutelage.data.examples import Batch
 
@@ -40,7 +41,8 @@ class TorchEngine:
         self._clip = train.clip
         self._world = world
         self._trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._trainable, lr=train.lr, weight_decay=train.weight_decay)
+        rate = value_at(train.lr, 0)
+        self._optimizer = torch.optim.AdamW(self._trainable, lr=rate, weight_decay=train.weight_decay)
 
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""

@@ -7,14 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from tutelage.config.base import Fraction, Section, Slug
+from tutelage.config.schedule import Temperature, Weight
 
 
 class CrossEntropy(Section):
     """Hard labels; unlabelled examples contribute nothing."""
 
     type: Literal["cross-entropy"]
-    weight: float = Field(default=1.0, ge=0)
-    """Factor of this term in the sum."""
+    weight: Weight = 1.0
+    """Factor of this term in the sum, or a schedule of it."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over all classes."""
 
@@ -23,9 +24,9 @@ class KL(Section):
     """Forward KL from the combined teachers to the student at temperature T, times T^2."""
 
     type: Literal["kl"]
-    weight: float = Field(default=1.0, ge=0)
-    """Factor of this term in the sum."""
-    temperature: float = Field(default=2.0, gt=0, le=100)
+    weight: Weight = 1.0
+    """Factor of this term in the sum, or a schedule of it."""
+    temperature: Temperature = 2.0
     """Logits are divided by T before the softmax; above 1 the smaller classes count more."""
 
 
@@ -33,11 +34,11 @@ class JSD(Section):
     """Generalised Jensen-Shannon divergence to the combined teachers (arXiv:2306.13649), times T^2."""
 
     type: Literal["jsd"]
-    weight: float = Field(default=1.0, ge=0)
-    """Factor of this term in the sum."""
+    weight: Weight = 1.0
+    """Factor of this term in the sum, or a schedule of it."""
     beta: Fraction = 0.5
     """0 is forward KL, which covers all that the teachers do; 1 is reverse KL, which keeps to their peaks."""
-    temperature: float = Field(default=1.0, gt=0, le=100)
+    temperature: Temperature = 1.0
     """Logits are divided by T before the softmax."""
 
 

@@ -68,7 +68,9 @@ def _places() -> Places:
         key, section = queue.pop(0)
         for name, field in section.model_fields.items():
             for inner_key, inner in _inner(f"{key}.{name}".lstrip("."), field_type(field)):
-                places.setdefault(inner, []).append(inner_key)
+                known = places.setdefault(inner, [])
+                if inner_key not in known:  # the variants of a list's items share their keys
+                    known.append(inner_key)
                 queue.append((inner_key, inner))
     return places
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tutelage.config.base import Fraction, Positive, Section
+from tutelage.config.schedule import Rate
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -33,8 +34,8 @@ class TrainConfig(Section):
     """Examples an optimiser step over all workers (B)."""
     micro_batch_size: Positive | None = None
     """Examples a forward pass on one worker; smaller than batch_size / workers accumulates gradients."""
-    lr: float = Field(default=5e-5, gt=0, lt=1)
-    """Largest learning rate of AdamW."""
+    lr: Rate = 5e-5
+    """Largest learning rate of AdamW, or a schedule of it; warm-up and `lr_schedule` shape it."""
     lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up: to 0, or not at all."""
     warmup: Fraction = 0.1

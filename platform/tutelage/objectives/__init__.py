@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tutelage.config import objectives as config
+from tutelage.config.schedule import peak
 from tutelage.objectives.base import Dense, Draws, Evidence, Signal, Term, TopK, heard, mixture
 from tutelage.objectives.combiners import Measured, build_combiner
 from tutelage.objectives.cross_entropy import CrossEntropyTerm
 from tutelage.objectives.jsd import JSDTerm
 from tutelage.objectives.kl import KLTerm
+from tutelage.objectives.schedules import Schedules
 
 __all__ = [
     "Dense",
     "Draws",
     "Evidence",
     "Measured",
+    "Schedules",
     "Signal",
     "Term",
     "TopK",
@@ -27,8 +30,8 @@ __all__ = [
 
 
 def build_terms(sections: Sequence[config.Objective]) -> list[Term]:
-    """The loss terms of a job, without those of weight 0."""
-    return [_build(section) for section in sections if section.weight > 0]
+    """The loss terms of a job, as they are at the first step, without those whose weight is always 0."""
+    return [_build(section) for section in sections if peak(section.weight) > 0]
 
 
 def _build(section: config.Objective) -> Term:

@@ -83,7 +83,9 @@ class Term(Protocol):
     """
 
     name: str
+    """The type of its objective."""
     weight: float
+    """What it is at the current step: `Schedules` moves it, and a temperature, between steps."""
 
     def per_position(self, evidence: Evidence) -> Tensor:
         """Loss of each position, fp32 [P]; 0 where the term has nothing to say."""

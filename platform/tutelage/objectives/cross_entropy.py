@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage.config import objectives as config
+from tutelage.config.schedule import value_at
 from tutelage.objectives.base import Evidence
 
 
@@ -18,7 +19,7 @@ class CrossEntropyTerm:
     name = "cross-entropy"
 
     def __init__(self, section: config.CrossEntropy) -> None:
-        self.weight = section.weight
+        self.weight = value_at(section.weight, 0.0)
         self.label_smoothing = section.label_smoothing
 
     def per_position(self, evidence: Evidence) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tutelage.config import objectives as config
+from tutelage.config.schedule import value_at
 from tutelage.objectives.base import Dense, Evidence
 
 
@@ -26,8 +27,8 @@ class JSDTerm:
     name = "jsd"
 
     def __init__(self, section: config.JSD) -> None:
-        self.weight = section.weight
-        self.temperature = section.temperature
+        self.weight = value_at(section.weight, 0.0)
+        self.temperature = value_at(section.temperature, 0.0)
         self.beta = section.beta
 
     def per_position(self, evidence: Evidence) -> Tensor:

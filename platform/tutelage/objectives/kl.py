@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tutelage.config import objectives as config
+from tutelage.config.schedule import value_at
 from tutelage.objectives.base import Dense, Draws, Evidence, Signal, TopK, mixture_of
 from tutelage.objectives.partial import draws_loss, reached, top_k_kl
 
@@ -30,8 +31,8 @@ class KLTerm:
     name = "kl"
 
     def __init__(self, section: config.KL) -> None:
-        self.weight = section.weight
-        self.temperature = section.temperature
+        self.weight = value_at(section.weight, 0.0)
+        self.temperature = value_at(section.temperature, 0.0)
 
     def per_position(self, evidence: Evidence) -> Tensor:
         """Loss of each position, fp32 [P].

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tutelage.config.objectives import JSD, Combiner, CrossEntropy, Objective
+from tutelage.config.objectives import JSD, KL, Combiner, Objective
 from tutelage.config.payload import AutoPayload, Payload
+from tutelage.config.schedule import is_constant, peak, value_at
 from tutelage.signals.sizes import position_bytes
 from tutelage.signals.spec import PayloadSpec
 
@@ -55,15 +56,23 @@ class JobFacts:
     """Of the draws. Runs that share it share stored draws, whatever their own seeds."""
 
     @property
-    def needs_every_label(self) -> bool:
-        """True when a term looks at more than top-k or draws tell."""
-        return any(isinstance(o, JSD) and o.weight > 0 for o in self.objectives)
+    def needs_every_label(self) -> str:
+        """Why top-k or draws tell too little; empty when they tell enough."""
+        if any(isinstance(o, JSD) for o in self._heard):
+            return "jsd looks at every label"
+        if any(not is_constant(o.temperature) for o in self._heard):
+            return "the temperature of kl follows a schedule, and draws or a top-k serve a single one"
+        return ""
 
     @property
     def temperature(self) -> float:
-        """Of the term that hears the teachers."""
-        heard = [o for o in self.objectives if not isinstance(o, CrossEntropy) and o.weight > 0]
-        return heard[0].temperature if heard else 1.0
+        """Of the term that hears the teachers, at the first step."""
+        heard = self._heard
+        return value_at(heard[0].temperature, 0.0) if heard else 1.0
+
+    @property
+    def _heard(self) -> list[KL | JSD]:
+        return [o for o in self.objectives if isinstance(o, KL | JSD) and peak(o.weight) > 0]
 
     @property
     def unit(self) -> str:

@@ -193,11 +193,11 @@ def _reason(teacher: TeacherFacts, spec: PayloadSpec, total: float, teachers: in
         if spec.temperature > 1:
             why += f", though far noisier at temperature {spec.temperature:g} than at 1"
     elif spec.kind == "hidden":
-        why = "jsd looks at every label, and the student can afford the heads"
+        why = f"{job.needs_every_label}, and the student can afford the heads"
     elif teacher.hidden and teacher.hidden < teacher.width:
-        why = "jsd looks at every label, and the heads would cost the student too much"
+        why = f"{job.needs_every_label}, and the heads would cost the student too much"
     else:
-        why = "jsd looks at every label, and the model has no linear head that is narrower"
+        why = f"{job.needs_every_label}, and the model has no linear head that is narrower"
     return f"{why} ({alternatives(teacher, job, teachers)}){_store(total, job)}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tutelage.config import objectives as config
+from tutelage.config.schedule import is_constant, peak, say, value_at
 from tutelage.errors import ConfigError
 from tutelage.signals.spec import PayloadSpec
 
@@ -27,7 +28,7 @@ def check(
 
     `specs` are by teacher, in the order of the job; `task` is the type of the task.
     """
-    heard = [objective for objective in objectives if objective.weight > 0]
+    heard = [objective for objective in objectives if peak(objective.weight) > 0]
     for name, spec in specs.items():
         key = f"teachers.{name}.payload"
         _check_alone(key, spec, task)
@@ -80,11 +81,18 @@ def _check_objective(key: str, spec: PayloadSpec, objective: config.Objective) -
         raise ConfigError(
             f"{key}: type {spec.kind} with objective jsd; {reason}", fix=f"{EVERY_LABEL}, or objective kl"
         )
-    if spec.temperature != objective.temperature:
+    if not is_constant(objective.temperature):
+        raise ConfigError(
+            f"{key}: type {spec.kind}, and objectives.kl.temperature is a schedule "
+            f"({say(objective.temperature)}); what was drawn or cut at one temperature is biased at another",
+            fix=f"{EVERY_LABEL}, which suit any temperature, or set objectives.kl.temperature to a number",
+        )
+    temperature = value_at(objective.temperature, 0.0)
+    if spec.temperature != temperature:
         raise ConfigError(
             f"{key}: type {spec.kind} at temperature {spec.temperature:g}, and objectives.kl.temperature is "
-            f"{objective.temperature:g}; what was drawn or cut at one temperature is biased at another",
-            fix=f"plan the payload at {objective.temperature:g}, or {EVERY_LABEL}, which suit any",
+            f"{temperature:g}; what was drawn or cut at one temperature is biased at another",
+            fix=f"plan the payload at {temperature:g}, or {EVERY_LABEL}, which suit any",
         )
 
 
