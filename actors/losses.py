@@ -16,11 +16,13 @@ from torch import Tensor
 
 from actors.stream import Ask
 from actors.training import Training
+from tutelage.config.objectives import KL
 from tutelage.data.examples import Batch, Examples
 from tutelage.errors import TeacherError
 from tutelage.models.alignment import aligned
-from tutelage.objectives import Evidence, Signal, Term, build_combiner, build_terms, heard
+from tutelage.objectives import Evidence, Schedules, Signal, Term, build_combiner, build_terms, heard
 from tutelage.objectives.base import CombinerRule
+from tutelage.objectives.kl import KLTerm
 from tutelage.signals.exchange import Request
 from tutelage.signals.packet import Packet
 from tutelage.signals.payloads import signal_of
@@ -41,6 +43,7 @@ class Losses:
     def __init__(self, training: Training, examples: Examples, head: Head) -> None:
         self.task = build_task(training.task)
         self.terms: list[Term] = build_terms(training.objectives)
+        self._schedules = Schedules(self.terms, training.objectives)
         self._combiner = build_combiner(training.combiner, list(training.payloads), training.measured)
         self._specs = training.payloads
         self._examples = examples
@@ -48,6 +51,13 @@ class Losses:
         self._heads: dict[str, Tensor] = {}
         self._covered: dict[str, tuple[int, bool]] = {}
         """For each teacher: batches looked at, and whether any position was covered."""
+
+    def at(self, progress: float) -> dict[str, float]:
+        """Set weights and temperatures to those of a progress in [0, 1]; returns the ones that change.
+
+        Called once an optimiser step, so all micro-batches of a step go by the same values.
+        """
+        return self._schedules.at(progress)
 
     def per_term(self, output: Any, batch: Batch, packets: list[Packet | None]) -> list[Tensor]:
         """For each term the loss at each position, fp32 [P], from a model's output for the batch.
@@ -67,13 +77,31 @@ class Losses:
                 fix="look at the teachers' logs; repeating the command goes on from the last checkpoint",
             )
         slices_B = self._examples.slices(batch.rows)
-        signals = [
-            self._signal(name, packet, rows, batch, slices_B)
-            for name, packet in zip(self._specs, packets, strict=True)
-        ]
+        signals = self._signals(rows, batch, packets, slices_B)
         self._count(signals, packets)
         weights_KP = self._combiner.weights(signals, slices_B, rows.examples_P)
         return Evidence(rows.logits_PV, rows.labels_P, tuple(signals), heard(weights_KP, signals))
+
+    def fidelity(self, rows: StudentRows, batch: Batch, packets: list[Packet | None]) -> Tensor:
+        """How far the student is from the uniform mean of its teachers, in nats, fp32 [P].
+
+        The `kl` term at temperature 1, or at that of a payload which is cut or drawn at another. It means the
+        same whatever temperature, weights and combiner the student learns by.
+        """
+        signals = self._signals(rows, batch, packets, self._examples.slices(batch.rows))
+        even_KP = torch.full((len(signals), len(rows.logits_PV)), 1 / len(signals))
+        temperatures = [spec.temperature for spec in self._specs.values()]
+        term = KLTerm(KL(type="kl", temperature=temperatures[0]))
+        evidence = Evidence(rows.logits_PV, rows.labels_P, tuple(signals), heard(even_KP, signals))
+        return term.per_position(evidence) / temperatures[0] ** 2
+
+    def _signals(
+        self, rows: StudentRows, batch: Batch, packets: list[Packet | None], slices_B: Sequence[str]
+    ) -> list[Signal]:
+        return [
+            self._signal(name, packet, rows, batch, slices_B)
+            for name, packet in zip(self._specs, packets, strict=True)
+        ]
 
     def _count(self, signals: list[Signal], packets: list[Packet | None]) -> None:
         """Raise TeacherError for a teacher that covered no position of its first batches."""

@@ -27,6 +27,7 @@ from actors.training import Training, TrainState, learning_rate
 from tutelage.data.batches import BatchPlan, shard
 from tutelage.data.examples import Batch, Examples, Selection
 from tutelage.errors import TrainError
+from tutelage.signals.packet import Packet
 
 LOGGED_STEPS = 2000
 """About this many steps of a training are kept as points of its curve."""
@@ -72,6 +73,8 @@ class Evaluation:
     loss: float
     accuracy: float
     examples: int
+    fidelity: float | None = None
+    """Mean KL from the teachers to the student; None where nobody asked for it."""
 
 
 class Trainer:
@@ -87,7 +90,11 @@ class Trainer:
         keeper: Keeper,
         pad_id: int,
         end_id: int | None = None,
+        *,
+        follow: bool = False,
     ) -> None:
+        """`follow` also measures on the validation rows how closely the student follows its teachers."""
+        self._follow = follow
         self._training = training
         self._engine = engine
         self._examples = examples
@@ -108,7 +115,8 @@ class Trainer:
         self._plan = BatchPlan(examples.lengths(self._chosen.rows), train.batch_size, training.seed)
         steps = train.epochs * self._plan.steps_per_epoch
         self.total = min(steps, train.max_steps or steps)
-        self._validation = self._labelled(examples.select("validation", sources=training.slices))
+        held_out = examples.select("validation", sources=training.slices)
+        self._validation = held_out if follow else self._labelled(held_out)
         if train.early_stop and not len(self._validation):
             raise TrainError(
                 f"{training.run}: train.early_stop watches {train.early_stop.metric}, "
@@ -177,6 +185,7 @@ class Trainer:
             else:
                 paired, positions = ahead, int(self._examples.positions(self._chosen.rows[batch]).sum())
             positions = max(1, positions)
+            moved = self._losses.at(state.step / self.total)
             sums = torch.zeros(1 + len(self._terms))
             for micro, part in enumerate(parts):
                 torch.manual_seed(self._noise(state.step, micro))
@@ -189,13 +198,14 @@ class Trainer:
                 )
             state.step += 1
             state.seconds += time.perf_counter() - begin
-            yield {
+            point = {
                 "step": state.step,
                 "epoch": epoch,
                 "loss": loss,
                 "parts": {term.name: part for term, part in zip(self._terms, parts_of_loss, strict=True)},
                 "lr": lr,
             }
+            yield {**point, "schedules": moved} if moved else point
 
     def _writes(self, step: int) -> bool:
         return self._rollout is not None and self._rollout.chosen(step)
@@ -239,6 +249,8 @@ class Trainer:
             return point, best
         found = self.evaluate()
         point = {**point, "accuracy": found.accuracy, "validation_loss": found.loss}
+        if found.fidelity is not None:
+            point["fidelity"] = found.fidelity
         stop = self._training.train.early_stop
         if stop is None:
             return point, best
@@ -256,25 +268,41 @@ class Trainer:
         """Accuracy and cross-entropy a position on the labelled validation rows. Collective."""
         train, world = self._training.train, self._world
         order = np.argsort(self._examples.lengths(self._validation.rows), kind="stable")
-        sums = torch.zeros(3, dtype=torch.float64)
+        parts = [
+            part
+            for start in range(0, len(order), train.batch_size)
+            for part in shard(
+                order[start : start + train.batch_size],
+                world.size,
+                world.rank,
+                train.micro_batch,
+                train.batch_size,
+            )
+        ]
+        batches = (self._batch(self._validation, part) for part in parts if len(part))
+        paired = self._stream.pair(batches) if self._follow else ((batch, []) for batch in batches)
+        sums = torch.zeros(5, dtype=torch.float64)
         self._engine.train(False)
-        for start in range(0, len(order), train.batch_size):
-            batch = order[start : start + train.batch_size]
-            for part in shard(batch, world.size, world.rank, train.micro_batch, train.batch_size):
-                if not len(part):
-                    self._idle()
-                    continue
-                data = self._batch(self._validation, part)
-                rows = self._losses.task.student(self._engine.forward(data), data)
-                logits_PV, labels_P = rows.logits_PV.float().cpu(), rows.labels_P.cpu()
-                sums[0] += torch.nn.functional.cross_entropy(
-                    logits_PV, labels_P, ignore_index=-1, reduction="sum"
-                )
-                sums[1] += (logits_PV.argmax(-1) == labels_P).sum()
-                sums[2] += (labels_P >= 0).sum()
+        for part in parts:
+            if len(part):
+                sums += self._measure(*next(paired))
+            else:
+                self._idle()
         self._engine.train()
-        loss, right, count = world.sum(sums).tolist()
-        return Evaluation(loss / count, right / count, int(count))
+        loss, right, count, far, places = world.sum(sums).tolist()
+        count = max(1.0, count)
+        return Evaluation(loss / count, right / count, int(count), far / places if self._follow else None)
+
+    def _measure(self, data: Batch, packets: list[Packet | None]) -> Tensor:
+        """Sums over a batch, fp64 [5]: cross-entropy, right answers, labels; KL from teachers, positions."""
+        rows = self._losses.task.student(self._engine.forward(data), data)
+        logits_PV, labels_P = rows.logits_PV.float().cpu(), rows.labels_P.cpu()
+        loss = torch.nn.functional.cross_entropy(logits_PV, labels_P, ignore_index=-1, reduction="sum")
+        sums = [loss, (logits_PV.argmax(-1) == labels_P).sum(), (labels_P >= 0).sum()]
+        if self._follow:
+            far_P = self._losses.fidelity(rows, data, packets)
+            sums += [far_P.sum().cpu(), torch.tensor(len(far_P))]
+        return torch.stack([*sums, *[torch.zeros(())] * (5 - len(sums))]).double()
 
     def _idle(self) -> Tensor:
         """A loss of 0 that every weight takes part in."""

@@ -145,6 +145,7 @@ def session(
     dropout: float = 0.0,
     train: dict[str, Any] | None = None,
     model: Any = None,
+    follow: bool = False,
     **changes: Any,
 ) -> Session:
     """A trainer of the tiny student on the twin engine; `train` changes the section of the same name."""
@@ -161,5 +162,5 @@ def session(
     model = tiny.model(dropout) if model is None else model
     engine = TorchEngine(model, section, world if world and world.size > 1 else None)
     kept = Kept(engine)
-    trainer = Trainer(plan, engine, examples, stream, world or Solo(), kept, pad_id=0)
+    trainer = Trainer(plan, engine, examples, stream, world or Solo(), kept, pad_id=0, follow=follow)
     return Session(trainer, engine, kept, stream)
