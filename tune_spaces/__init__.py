@@ -1,1 +1,1 @@
-"""Search spaces and the searches over them."""
+"""Spaces that distillation depends on, and the search in them on Ray Tune."""

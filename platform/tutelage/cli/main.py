@@ -48,6 +48,7 @@ VERBS = (
     Verb("fetch", "tutelage.cli.fetch:fetch", "Fetch public data sets and models", START),
     Verb("finetune", "tutelage.cli.finetune:finetune", "Make the teachers of a job", LIFE),
     Verb("distill", "tutelage.cli.distill:distill", "Train the student from its teachers", LIFE),
+    Verb("tune", "tutelage.cli.tune:tune", "Search what the student should be, and train the winner", LIFE),
     Verb("export", "tutelage.cli.export:export", "Write ONNX files and record a version", LIFE),
     Verb("deploy", "tutelage.cli.deploy:deploy", "Serve a version over HTTP", LIFE),
     Verb("models", "tutelage.cli.models:app", "List, show, verify and name versions", LOOK),

@@ -177,7 +177,7 @@ def _student_run(space: Workspace, specs: list[TeacherSpec] | None) -> tuple[str
 
 def show_plan(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print the plan as a table, or as JSON."""
-    console.result({"plan": rows}, lambda: _table(console, "Plan", rows))
+    console.result({"plan": rows}, lambda: print_table(console, "Plan", rows))
 
 
 def show_distill_plan(console: Console, plan: DistillPlan) -> None:
@@ -187,15 +187,15 @@ def show_distill_plan(console: Console, plan: DistillPlan) -> None:
 
 
 def _tell(console: Console, plan: DistillPlan) -> str:
-    _table(console, "Plan", plan.rows)
-    _table(console, "Teachers", plan.teachers)
+    print_table(console, "Plan", plan.rows)
+    print_table(console, "Teachers", plan.teachers)
     names: dict[str, list[str]] = {}
     for teacher, reason in plan.reasons.items():
         names.setdefault(reason, []).append(teacher)
     return "\n" + "\n".join(f"{', '.join(those)}: {reason}" for reason, those in names.items())
 
 
-def _table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+def print_table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
     """The rows with every column that says something."""
     columns = [
         column

@@ -26,6 +26,16 @@ QUESTIONS = (
 )
 """One text for each domain of the reviews."""
 
+SETTINGS = (
+    # Any free port: the quickstart must not fail because something else is served here.
+    "serve.port=0",
+    # A look at what `tutelage tune` does, too short to choose by.
+    "search.trials=4",
+    "search.reports=2",
+    "search.budget={max_steps: 24}",
+)
+"""What is other in a quickstart than in the job's own commands."""
+
 
 def quickstart(
     ctx: typer.Context,
@@ -36,22 +46,26 @@ def quickstart(
     fresh: Fresh = False,
     address: Address = None,
 ) -> None:
-    """Fetch, fine-tune three teachers, distil, export, record, deploy, ask, report: real data, minutes."""
+    """Fetch, fine-tune three teachers, distil, search, export, deploy, ask, report: real data, minutes."""
     from actors.session import starting
     from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, make_student, make_teachers, open_job, prepare
+    from tutelage.cli.tune import make_search, search_report, write_search
 
     console: Console = ctx.obj
     begin = time.monotonic()
     path = job_file or example()
-    # Any free port: the quickstart must not fail because something else is served here.
-    job = open_job(console, path, ["serve.port=0", *(overrides or [])], address)
+    job = open_job(console, path, [*SETTINGS, *(overrides or [])], address)
     with starting(job.loaded.job.ray, job.home) as ray:
         space = prepare(job)
         with console.stage("ray"):
             session = ray()
         teachers = make_teachers(job, space, session, fresh=fresh)
         student = make_student(job, space, session, teachers, fresh=fresh)
+        found = make_search(job, space, session, teachers, fresh=fresh)
+        search_page = write_search(
+            search_report(job, space, found, command="tutelage quickstart"), found.folder
+        )
         exported = export_version(job, space, student)
         endpoint = _serve(job, exported)
     follow = f"tutelage deploy {exported.version.ref}"
@@ -67,7 +81,7 @@ def quickstart(
             began=begin,
             next_command=follow,
         )
-    console.result(report.model_dump(mode="json"), lambda: _tell(console, report, page))
+    console.result(report.model_dump(mode="json"), lambda: _tell(console, report, page, search_page))
 
 
 def example() -> Path:
@@ -118,7 +132,7 @@ def _ask(endpoint: Endpoint, texts: Sequence[str]) -> EndpointFigure:
     return EndpointFigure(url=endpoint.url, version=reply.version, answers=answers, p50_ms=median(times))
 
 
-def _tell(console: Console, report: Report, page: Path) -> str:
+def _tell(console: Console, report: Report, page: Path, search_page: Path) -> str:
     from tutelage.report.numbers import capital
 
     slices = report.slices()
@@ -148,5 +162,6 @@ def _tell(console: Console, report: Report, page: Path) -> str:
         for c in report.verdict
     ]
     minutes, seconds = divmod(round(report.seconds), 60)
-    lines += ["", f"{minutes} min {seconds} s", f"report  {page}", f"next    {report.next_command}"]
+    lines += ["", f"{minutes} min {seconds} s", f"report  {page}", f"search  {search_page}"]
+    lines.append(f"next    {report.next_command}")
     return "\n" + "\n".join(lines)

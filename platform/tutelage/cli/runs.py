@@ -94,8 +94,14 @@ def _row(run: Run) -> dict[str, Any]:
         "pid": run.pid,
         "digest": run.digest,
         "parent": run.parent,
+        "again": again(run.kind, run.run_id),
         "figures": run.figures,
     }
+
+
+def again(kind: str, run_id: str) -> str:
+    """The command that makes the run once more, from what the registry keeps of it."""
+    return f"tutelage runs show {run_id} --config > {run_id}.yaml && tutelage {kind} {run_id}.yaml --fresh"
 
 
 def _figure(run: Run, name: str) -> str:

@@ -74,7 +74,7 @@ def make_teachers(
     if only:
         _known(only, [teacher.name for teacher in space.job.teachers if teacher.finetune])
     todo = [run for _, run, done in finetune_plan(space, only) if fresh or not done]
-    with _recorded(job, "finetune", todo) as figures:
+    with recorded(job, "finetune", todo) as figures:
         teachers = finetune(space, job.console, storage=session.storage, only=only, fresh=fresh)
         for teacher in teachers.values():
             figures[teacher.run] = _figures(teacher.result)
@@ -82,16 +82,22 @@ def make_teachers(
 
 
 def make_student(
-    job: Job, space: Workspace, session: Session, teachers: dict[str, Finetuned], *, fresh: bool = False
+    job: Job,
+    space: Workspace,
+    session: Session,
+    teachers: dict[str, Finetuned],
+    *,
+    fresh: bool = False,
+    parent: str | None = None,
 ) -> Distilled:
-    """Distil the teachers into the student."""
+    """Distil the teachers into the student; `parent` is the search that chose the job."""
     from actors.distill import distill, teacher_specs
     from actors.workspace import distill_run, finished
 
     specs = teacher_specs(space, teachers)
     run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
     todo = [run] if fresh or finished(space, run) is None else []
-    with _recorded(job, "distill", todo) as figures:
+    with recorded(job, "distill", todo, parent=parent) as figures:
         student = distill(space, teachers, job.console, storage=session.storage, fresh=fresh)
         figures[run] = _figures(student.result)
     return student
@@ -107,10 +113,13 @@ class Exported:
     version: Version
 
 
-def export_version(job: Job, space: Workspace, student: Distilled) -> Exported:
+def export_version(
+    job: Job, space: Workspace, student: Distilled, *, search: str | None = None, trial: str | None = None
+) -> Exported:
     """Write ONNX fp32 and int8, judge them beside torch, and record them as an immutable version.
 
-    Raises GateError when int8 falls short; the fp32 files stay in the run's folder.
+    `search` and `trial` say who chose the job. Raises GateError when int8 falls short; the fp32 files stay in
+    the run's folder.
     """
     from actors.judge_student import judge_student
     from tutelage.export.student import export_student
@@ -132,13 +141,21 @@ def export_version(job: Job, space: Workspace, student: Distilled) -> Exported:
         )
         stage.note(f"fp32 differs from torch by at most {result.fp32_agreement.max_abs_diff:.1e}{agreed}")
     with job.console.stage("record") as stage:
-        version = job.registry.versions.add(config.name, out, _card(job, space, student, result, scores))
+        version = job.registry.versions.add(
+            config.name, out, _card(job, space, student, result, scores, search, trial)
+        )
         stage.note(f"{config.name}:{version.id}")
     return Exported(result, scores, version)
 
 
 def _card(
-    job: Job, space: Workspace, student: Distilled, result: ExportResult, scores: dict[str, Scores]
+    job: Job,
+    space: Workspace,
+    student: Distilled,
+    result: ExportResult,
+    scores: dict[str, Scores],
+    search: str | None,
+    trial: str | None,
 ) -> Any:
     from tutelage.cli.surroundings import git_commit, package_versions
     from tutelage.config.load import job_digest
@@ -162,18 +179,22 @@ def _card(
             packages=package_versions(),
             git_commit=git_commit(),
             seed=space.job.seed,
+            search=search,
+            trial=trial,
         ),
     )
 
 
 @contextmanager
-def _recorded(job: Job, kind: str, runs: list[str]) -> Iterator[dict[str, dict[str, Any]]]:
+def recorded(
+    job: Job, kind: str, runs: list[str], *, parent: str | None = None
+) -> Iterator[dict[str, dict[str, Any]]]:
     """Record runs as running, then as done with the figures that the body gives, or as how they ended."""
     from tutelage.config.load import job_digest
 
     name, digest = job.loaded.job.name, job_digest(job.loaded.job)
     for run in runs:
-        job.registry.runs.start(run, kind, name, job.yaml, digest=digest, again=True)
+        job.registry.runs.start(run, kind, name, job.yaml, digest=digest, parent=parent, again=True)
     figures: dict[str, dict[str, Any]] = {}
     status: Status = "failed"
     try:

@@ -21,6 +21,8 @@ from tutelage.config.objectives import (
 )
 from tutelage.config.on_policy import OnPolicy
 from tutelage.config.runtime import ExportConfig, RayConfig, ServeConfig, StreamConfig
+from tutelage.config.schedule import extremes, peak, say, stretch_of_zeros
+from tutelage.config.search import SearchConfig
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
 
@@ -49,6 +51,7 @@ class JobConfig(Section):
     stream: StreamConfig = StreamConfig()
     export: ExportConfig = ExportConfig()
     serve: ServeConfig = ServeConfig()
+    search: SearchConfig = SearchConfig()
     ray: RayConfig = RayConfig()
 
     @model_validator(mode="after")
@@ -111,9 +114,15 @@ class JobConfig(Section):
 
     def _check_objectives(self, teachers: list[str]) -> None:
         _once("objectives", [objective.type for objective in self.objectives])
-        if sum(objective.weight for objective in self.objectives) <= 0:
+        if all(peak(objective.weight) <= 0 for objective in self.objectives):
             raise ValueError("objectives: the weights sum to 0, so nothing would be learned")
-        hearing = [o.type for o in self.objectives if o.type in HEARS_TEACHERS and o.weight > 0]
+        zeros = stretch_of_zeros([objective.weight for objective in self.objectives])
+        if zeros is not None:
+            raise ValueError(
+                f"objectives: from progress {zeros[0]:g} to {zeros[1]:g} the weights sum to 0, "
+                "so nothing would be learned there"
+            )
+        hearing = [o.type for o in self.objectives if o.type in HEARS_TEACHERS and peak(o.weight) > 0]
         if hearing and not teachers:
             raise ValueError(f"objectives: '{hearing[0]}' needs at least one entry in teachers")
         if teachers and not hearing:
@@ -132,9 +141,11 @@ class JobConfig(Section):
             if teacher.remote is None or (teacher.remote.type, self.task.type) != ("openai", "causal-lm"):
                 continue
             for objective in self.objectives:
-                if isinstance(objective, KL | JSD) and objective.weight > 0 and objective.temperature != 1:
+                if not isinstance(objective, KL | JSD) or peak(objective.weight) <= 0:
+                    continue
+                if extremes(objective.temperature) != (1, 1):
                     raise ValueError(
-                        f"objectives.{objective.type}.temperature is {objective.temperature:g}: teacher "
+                        f"objectives.{objective.type}.temperature is {say(objective.temperature)}: teacher "
                         f"'{teacher.name}' is an openai server, which knows temperature 1 alone; set it to 1"
                     )
 

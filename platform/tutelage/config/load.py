@@ -35,11 +35,12 @@ _TEACHER_PLACE = {
 WHERE_IT_RUNS: dict[str, Any] = {
     "ray": True,
     "serve": True,
+    "search": True,
     "stream": True,
     "train": _TRAIN_PLACE,
     "teachers": {"__all__": {**_TEACHER_PLACE, "finetune": {"train": _TRAIN_PLACE}}},
 }
-"""Keys that say where and how fast a job runs; they are no part of its digest."""
+"""Keys that say where and how fast a job runs, and what is searched; they are no part of its digest."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tutelage.config.architecture import Architecture
 from tutelage.config.base import Positive, Section, Slug
 from tutelage.config.data import Pick
 from tutelage.config.payload import AutoPayload, Payload
@@ -107,7 +108,7 @@ class TeacherConfig(Section):
 
 
 class StudentConfig(Section):
-    """The small model: layers taken from a larger one, or a model as it is."""
+    """The small model: layers taken from a larger one, a model as it is, or one built anew."""
 
     model: str
     """A folder, an fsspec URL, a hub name, or `catalog:NAME`."""
@@ -115,6 +116,8 @@ class StudentConfig(Section):
     """The model's own when null."""
     layers: list[int] | None = Field(default=None, min_length=1)
     """Encoder layers to keep, by index from 0; all when null."""
+    architecture: Architecture | None = None
+    """Built anew instead of taken from `model`, which gives vocabulary, positions and the first weights."""
     method: Method = FullFinetune()
     """Which weights are trained."""
     data: dict[Slug, Pick] | None = None
@@ -124,4 +127,13 @@ class StudentConfig(Section):
     def _layers_rise(self) -> StudentConfig:
         if self.layers and (sorted(set(self.layers)) != self.layers or self.layers[0] < 0):
             raise ValueError(f"layers must rise from 0 and stand once each, not {self.layers}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_make_it(self) -> StudentConfig:
+        if self.layers and self.architecture:
+            raise ValueError(
+                f"layers {self.layers} keeps layers of the model, architecture builds others; "
+                "leave out one of them"
+            )
         return self

@@ -20,6 +20,9 @@ class Lineage(BaseModel):
     packages: dict[str, str] = {}
     git_commit: str | None = None
     seed: int
+    search: str | None = None
+    """The search that chose the job, and the trial of it."""
+    trial: str | None = None
 
 
 class VersionCard(BaseModel):

@@ -211,9 +211,11 @@ class Versions:
 
 def version_id(manifest: Manifest, card: VersionCard) -> str:
     """First 12 hex digits of blake3 over the sorted manifest and the card's lineage."""
+    # What no search chose keeps the id that it had before there were searches.
+    unsearched = {name for name in ("search", "trial") if getattr(card.lineage, name) is None}
     identity = {
         "manifest": json.loads(_manifest_text(manifest)),
-        "lineage": card.lineage.model_dump(mode="json"),
+        "lineage": card.lineage.model_dump(mode="json", exclude=unsearched),
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return blake3(text.encode()).hexdigest()[:12]

@@ -1,0 +1,306 @@
+"""One trial: the same training loop as `distill`, in the process of the trial itself.
+
+A student with one worker needs no worker group, so a trial starts in a fraction of a second where Ray Train
+takes half a minute, and the next trial of the process finds its libraries loaded. All signals lie in the
+store; nobody is asked.
+
+After each evaluation a trial reports and leaves a checkpoint: it goes on from there when it is killed, and a
+trial of `pbt` begins there anew with other values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from actors.distill import student_training
+from actors.on_demand import Scored
+from actors.teacher import TeacherSpec
+from actors.training import Training, TrainState
+from actors.workspace import Workspace
+from tune_spaces.space import Space, job_at
+from tutelage.config import JobConfig
+from tutelage.errors import TutelageError
+
+WORST = {"accuracy": 0.0, "loss": 1e9, "fidelity": 1e9}
+"""What a trial that failed reports, so that schedulers and searchers have a number."""
+STATE, BEST = "state.json", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a search know; it travels once to each process."""
+
+    search: str
+    space: Workspace
+    searched: Space
+    specs: list[TeacherSpec]
+    measured: dict[str, dict[str, float]]
+    scored: frozenset[tuple[str, str]]
+    """(teacher, payload) whose signals are all in the store."""
+    place: str = ""
+    """Folder or URL where each trial has a folder of its name."""
+    scorer: Any = None
+    """Handle of the actor that scores for a trial with another payload."""
+    follow: bool = False
+    """Measure how closely students follow their teachers."""
+
+
+@dataclass
+class Lineage:
+    """By which values the weights of a trial came about: one entry a stretch of the training."""
+
+    stretches: list[dict[str, Any]] = field(default_factory=list)
+    """`progress` at which it begins, `values` as labels, and the `trial` that trained it."""
+
+    def begin(self, progress: float, trial: str, values: dict[str, Any]) -> None:
+        """Another trial, or other values, take over here."""
+        last = self.stretches[-1] if self.stretches else None
+        if last is None or (last["trial"], last["values"]) != (trial, values):
+            self.stretches.append({"progress": progress, "values": values, "trial": trial})
+
+    @property
+    def parent(self) -> str | None:
+        """The trial whose weights were taken over last; None for weights of its own."""
+        trials = [stretch["trial"] for stretch in self.stretches]
+        return next((trial for trial in reversed(trials) if trial != trials[-1]), None)
+
+
+def trial_job(job: JobConfig, searched: Space, point: dict[str, Any]) -> JobConfig:
+    """The job of one trial: its point, and what a trial gets of time and cores. Raises ConfigError."""
+    search, found = job.search, job_at(job, searched, point)
+    train = found.train.model_dump()
+    train |= {key: value for key, value in search.budget.model_dump().items() if value is not None}
+    train |= {
+        "workers": 1,
+        "cpus_per_worker": search.cpus_per_trial,
+        "gpus_per_worker": search.gpus_per_trial,
+    }
+    train["threads"] = max(1, round(search.cpus_per_trial))
+    return found.model_copy(update={"train": type(found.train).model_validate(train)})
+
+
+def run_trial(config: dict[str, Any], shared: Shared) -> None:
+    """What Ray Tune calls. A student that cannot be trained is a result, never a broken search."""
+    from ray import tune
+
+    begin = time.monotonic()
+    try:
+        _train(config, shared, begin)
+    except (TutelageError, RuntimeError, MemoryError) as error:
+        tune.report({**WORST, "status": status_of(error), "error": _line(error), "progress": 100.0})
+
+
+def status_of(error: BaseException) -> str:
+    """`out-of-memory` or `failed`."""
+    text = f"{type(error).__name__} {error}".lower()
+    marks = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "memory pressure")
+    return "out-of-memory" if any(mark in text for mark in marks) else "failed"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error.problem if isinstance(error, TutelageError) else error).split())[:500]
+
+
+def _train(config: dict[str, Any], shared: Shared, begin: float) -> None:
+    import torch
+    from ray import tune
+
+    from actors.engine import Engine
+    from actors.trainer import Solo, Trainer
+    from actors.worker import open_stream, pick_precision, quiet
+    from tutelage.data.examples import Examples
+    from tutelage.models.load import load_tokenizer
+
+    quiet()
+    _join_group()
+    context: Any = tune.get_context()
+    name = context.get_trial_id()
+    training = training_of(shared, config, f"{shared.search}-{name}")
+    torch.set_num_threads(training.train.threads or 1)
+    examples = Examples.open(training.examples)
+    stream = open_stream(training, {teacher: Scored(teacher) for teacher in training.payloads}, examples)
+    engine = Engine(_student(training), training.train, pick_precision(training.train.precision), 1)
+    with _checkpoints(shared.place, name, tune.get_checkpoint()) as (given, own):
+        start = go_on(engine, given, own, name, config)
+    state, lineage, best = start.state, start.lineage, start.best
+    tokenizer = load_tokenizer(training.tokenizer)
+    keeper = TrialKeeper(engine, lineage, name, config)
+    trainer = Trainer(
+        training,
+        engine,
+        examples,
+        stream,
+        Solo(),
+        keeper,
+        pad_id=tokenizer.pad_token_id or 0,
+        end_id=tokenizer.eos_token_id,
+        follow=shared.follow,
+    )
+    lineage.begin(state.step / trainer.total, name, config)
+    keeper.start_s, keeper.total = time.monotonic() - begin, trainer.total
+    trainer.run(state, best)
+
+
+def training_of(shared: Shared, config: dict[str, Any], run: str) -> Training:
+    """The training of a trial, with evaluations and checkpoints at its reports.
+
+    Raises ConfigError for a point that cannot be, and what scoring another payload raises.
+    """
+    import ray
+
+    job = trial_job(shared.space.job, shared.searched, shared.searched.point(config))
+    space = replace(shared.space, job=job)
+    training = student_training(space, shared.specs, run, "", shared.measured)
+    asked = {(teacher, spec.key) for teacher, spec in training.payloads.items()}
+    if asked - shared.scored:
+        ray.get(shared.scorer.ensure.remote(job))
+    every = -(-steps_of(training) // job.search.reports)
+    train = training.train.model_copy(update={"evaluate_every": every, "checkpoint_every": every})
+    # A teacher that is missing here is a defect of the search, never a reason to go on without it.
+    stream = training.stream.model_copy(update={"on_loss": "fail"})
+    return replace(training, train=train, stream=stream)
+
+
+def steps_of(training: Training) -> int:
+    """Optimiser steps of a training."""
+    from tutelage.data.examples import Examples
+
+    rows = len(Examples.open(training.examples).select("train", training.picks))
+    steps = training.train.epochs * -(-rows // training.train.batch_size)
+    return max(1, min(steps, training.train.max_steps or steps))
+
+
+class TrialKeeper:
+    """Reports each evaluation to Tune, with a checkpoint."""
+
+    def __init__(self, engine: Any, lineage: Lineage, trial: str, values: dict[str, Any]) -> None:
+        self._engine, self._lineage, self._trial, self._values = engine, lineage, trial, values
+        self.start_s = 0.0
+        self.total = 1
+
+    def progress(self, state: TrainState, total: int) -> None:
+        """Nothing: a step is too little to tell a search."""
+
+    def checkpoint(self, state: TrainState, best: dict[str, Any] | None) -> None:
+        """Save and report what was measured last."""
+        from ray import tune
+        from safetensors.torch import save_file
+
+        point = state.points[-1]
+        with tempfile.TemporaryDirectory(prefix="tutelage-") as name:
+            folder = Path(name)
+            self._engine.save(folder)
+            if best is not None:
+                save_file(best, folder / BEST)
+            kept = {"state": state.to_json(), "lineage": self._lineage.stretches}
+            (folder / STATE).write_text(json.dumps(kept))
+            tune.report(
+                {
+                    "accuracy": point["accuracy"],
+                    "loss": point["validation_loss"],
+                    **({"fidelity": point["fidelity"]} if "fidelity" in point else {}),
+                    "status": "ran",
+                    "step": state.step,
+                    "progress": 100.0 if state.stopped_early else 100 * state.step / self.total,
+                    "seconds": state.seconds,
+                    "start_s": self.start_s,
+                    "lineage": json.dumps(self._lineage.stretches),
+                    "parent": self._lineage.parent or "",
+                },
+                checkpoint=tune.Checkpoint.from_directory(folder),
+            )
+
+
+def _student(training: Training) -> Any:
+    import torch
+
+    from tutelage.models.load import prepare_for_training
+    from tutelage.tasks import build_task
+
+    torch.manual_seed(training.seed)
+    model = build_task(training.task).load(training.base, dropout=training.train.dropout)
+    return prepare_for_training(model, training.method, training.layers)
+
+
+def _join_group() -> None:
+    """DeepSpeed wants a process group; this one has one member, and lives as long as the process."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return
+    os.environ.setdefault("LOCAL_RANK", "0")
+    place = Path(tempfile.mkdtemp(prefix="tutelage-")) / "group"
+    dist.init_process_group("gloo", init_method=f"file://{place}", rank=0, world_size=1)
+
+
+@dataclass
+class Start:
+    """Where a trial begins."""
+
+    state: TrainState = field(default_factory=TrainState)
+    lineage: Lineage = field(default_factory=Lineage)
+    best: dict[str, Any] | None = None
+
+
+def go_on(engine: Any, given: str | None, own: list[str], name: str, values: dict[str, Any]) -> Start:
+    """Take up a checkpoint, as Tune wants it or newer.
+
+    Trials that were still running while the driver was already dead have left checkpoints that its snapshot
+    does not know, and may have removed the one that it names. So a trial's own newest whole one goes first;
+    another trial's weights or other values, which `pbt` gives, come from Tune alone.
+
+    Args:
+        engine: its weights and optimiser state are set.
+        given: folder of the checkpoint that Tune names.
+        own: folders of the checkpoints that the trial itself has left, the newest first.
+        name: of the trial.
+        values: of the trial, as labels.
+    """
+    tried = [given] if given and not _mine(given, name, values) else [*own, *([given] if given else [])]
+    for folder in tried:
+        try:
+            return _take(engine, Path(folder))
+        except (OSError, ValueError, KeyError, RuntimeError, TutelageError):
+            continue  # a write that was cut short; an older one is whole
+    return Start()
+
+
+def _mine(folder: str, name: str, values: dict[str, Any]) -> bool:
+    try:
+        last = json.loads((Path(folder) / STATE).read_text())["lineage"][-1]
+    except (OSError, ValueError, LookupError):
+        return True
+    return (last["trial"], last["values"]) == (name, values)
+
+
+def _take(engine: Any, folder: Path) -> Start:
+    from safetensors.torch import load_file
+
+    kept = json.loads((folder / STATE).read_text())
+    best = load_file(folder / BEST) if (folder / BEST).exists() else None
+    engine.load(folder)
+    return Start(TrainState(**kept["state"]), Lineage(kept["lineage"]), best)
+
+
+@contextmanager
+def _checkpoints(place: str, name: str, given: Any) -> Iterator[tuple[str | None, list[str]]]:
+    """Folders on this machine of Tune's checkpoint and of the trial's own, the newest first."""
+    from fsspec.core import url_to_fs
+
+    files, path = url_to_fs(f"{place}/{name}")
+    own = sorted((str(one) for one in files.glob(f"{path}/checkpoint_*")), reverse=True)
+    with tempfile.TemporaryDirectory(prefix="tutelage-") as scratch:
+        here = []
+        for number, one in enumerate(own[:2]):
+            target = f"{scratch}/{number}"
+            files.get(one, target, recursive=True)
+            here.append(target)
+        yield (given.to_directory(f"{scratch}/given") if given is not None else None), here
