@@ -130,6 +130,7 @@ def student_training(
         tokenizer=tokenizer,
         task=job.task,
         layers=job.student.layers,
+        architecture=job.student.architecture,
         method=job.student.method,
         train=job.train,
         objectives=job.objectives,

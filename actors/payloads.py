@@ -113,5 +113,11 @@ def _width(space: Workspace, examples: Examples) -> int:
 
 def _student_weights(space: Workspace) -> int:
     """About how many weights the student has: its model's, or the share of the layers that it keeps."""
-    keep, card = space.job.student.layers, space.student
+    student, card = space.job.student, space.student
+    if student.architecture is not None:
+        from tutelage.models.architecture import student_config, weights_of
+
+        config = student_config(student.architecture, card.folder, space.job.task)
+        return weights_of(config, space.job.task.type)
+    keep = student.layers
     return round(card.weights * len(keep) / card.layers) if keep and card.layers else card.weights

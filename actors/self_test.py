@@ -25,7 +25,7 @@ from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import Uniform
 from tutelage.config.schedule import peak
 from tutelage.data.examples import Batch, Examples
-from tutelage.models.load import load_tokenizer, prepare_for_training
+from tutelage.models.load import load_tokenizer
 from tutelage.objectives import Evidence
 from tutelage.progress import Stage
 from tutelage.signals.spec import PayloadSpec, WireType
@@ -65,7 +65,7 @@ def self_test(space: Workspace, training: Training, stage: Stage) -> list[SelfTe
     Needs a connected Ray. Raises TeacherError when the stream itself fails.
     """
     task = build_task(training.task)
-    model = prepare_for_training(task.load(training.base, dropout=0.0), training.method, training.layers)
+    model = training.model(dropout=0.0)
     with tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
         model.eval().save_pretrained(folder)
         load_tokenizer(training.tokenizer).save_pretrained(folder)

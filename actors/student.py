@@ -127,8 +127,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     from actors.trainer import Trainer
     from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
     from tutelage.data.examples import Examples
-    from tutelage.models.load import load_tokenizer, prepare_for_training
-    from tutelage.tasks import build_task
+    from tutelage.models.load import load_tokenizer
 
     quiet()
     training: Training = config["training"]
@@ -136,11 +135,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(train.threads or max(1, round(train.cpus_per_worker)))
     world = TorchWorld()
     torch.manual_seed(training.seed)
-    model = prepare_for_training(
-        build_task(training.task).load(training.base, dropout=train.dropout),
-        training.method,
-        training.layers,
-    )
+    model = training.model(train.dropout)
     precision = pick_precision(train.precision)
     checkpoint = ray.train.get_checkpoint()
     state, best = TrainState(), None
@@ -191,12 +186,9 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 def _write_model(training: Training, weights: dict[str, Any], tokenizer: Any, result: dict[str, Any]) -> None:
     """Save the trained model as a plain folder that appears whole: LoRA merged, tokenizer beside it."""
-    from tutelage.models.load import merged, prepare_for_training
-    from tutelage.tasks import build_task
+    from tutelage.models.load import merged
 
-    model = prepare_for_training(
-        build_task(training.task).load(training.base), training.method, training.layers
-    )
+    model = training.model()
     model.load_state_dict(weights, strict=True)
     with whole_folder(Path(training.output), replace=True) as folder:
         merged(model).save_pretrained(folder)

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tutelage.config.architecture import Architecture
 from tutelage.config.data import Pick
 from tutelage.config.models import Method
 from tutelage.config.objectives import Combiner, Objective
@@ -44,6 +45,8 @@ class Training:
     """Where checkpoints go: a folder or URL that every node sees."""
     output: str
     """Where the trained model goes."""
+    architecture: Architecture | None = None
+    """Build a model of this shape anew, and start it from the base; None takes the base itself."""
     on_policy: OnPolicy | None = None
     """How the student writes texts of its own; None reads the data alone."""
     payloads: dict[str, PayloadSpec] = field(default_factory=dict)
@@ -52,6 +55,14 @@ class Training:
     """Folder of the signal store of each teacher."""
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
+
+    def model(self, dropout: float | None = None) -> Any:
+        """What is trained, before its first step. Raises ModelError."""
+        from tutelage.models.initial import new_student
+
+        return new_student(
+            self.task, self.base, self.layers, self.architecture, self.method, dropout=dropout, seed=self.seed
+        )
 
 
 @dataclass

@@ -54,7 +54,7 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
         student = describe(resolve_model(job.student.model, home, stage))
         here = [teacher for teacher in job.teachers if teacher.remote is None]
         bases = {teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in here}
-        check_student(job.student, student, job.data.max_tokens)
+        check_shape(job, student)
         for teacher in here:
             card = bases[teacher.name]
             check_tokenizer(f"teachers.{teacher.name}.model", card, teacher.max_tokens or job.data.max_tokens)
@@ -75,6 +75,18 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
             folder: tokenise(rows, folder, job.data.max_tokens, home, stage) for folder in sorted(folders)
         }
     return Workspace(job, home, rows, student, bases, tokens)
+
+
+def check_shape(job: JobConfig, student: ModelCard) -> None:
+    """Raise ModelError when the student cannot be made as configured."""
+    check_student(job.student, student, job.data.max_tokens)
+    if job.student.architecture is None:
+        return
+    from tutelage.models.architecture import check_method, read_config, student_config, weights_of
+
+    config = student_config(job.student.architecture, student.folder, job.task)
+    check_method(job.student.method, config, read_config(student.folder))
+    weights_of(config, job.task.type)  # builds it without its numbers
 
 
 def _check_vocabularies(job: JobConfig, student: ModelCard, bases: dict[str, ModelCard], home: Path) -> None:

@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from actors.payloads import planned
-from actors.workspace import Workspace
+from actors.workspace import Workspace, check_shape
 from tune_spaces.asking import Labels, Verdict
 from tune_spaces.space import Space
 from tune_spaces.trial import trial_job
 from tutelage.config import JobConfig
 from tutelage.errors import TutelageError
-from tutelage.models.describe import check_student
 
 SHARED = ("name", "seed", "task", "data", "teachers", "stream", "export", "serve", "search", "ray")
 """Sections that all trials have in common; of `teachers` the payloads may be searched."""
@@ -37,7 +36,7 @@ class Gate:
         """Whether this point can be trained; with limits or such goals its student is measured here."""
         try:
             job = trial_job(self._space.job, self._searched, self._searched.point(labels))
-            check_student(job.student, self._space.student, job.data.max_tokens)
+            check_shape(job, self._space.student)
             planned(replace(self._space, job=job), self._measured)
             found = self.cost(job) if self.measures else {}
         except TutelageError as error:
@@ -52,8 +51,11 @@ class Gate:
             ", ".join(f"{key} is {found[key]:.3g}, the limit is {self.limits[key]:.3g}" for key in over)
         )
 
-    def cost(self, job: JobConfig) -> dict[str, float]:
-        """`latency_ms`, `size_mb` and `weights` of the job's student on its device. Raises ModelError."""
+    def cost(self, job: JobConfig, *, again: bool = False) -> dict[str, float]:
+        """`latency_ms`, `size_mb` and `weights` of the job's student on its device. Raises ModelError.
+
+        With `again` it is measured once more, and the lower latency is kept.
+        """
         from tutelage.export.cost import measure_cost
 
         device = job.search.device
@@ -67,6 +69,7 @@ class Gate:
             batch=device.batch,
             tokens=device.tokens or job.data.max_tokens,
             threads=device.threads or job.serve.threads,
+            again=again,
         )
         return {"latency_ms": found.latency_ms, "size_mb": found.size_mb, "weights": float(found.weights)}
 

@@ -101,6 +101,10 @@ class Book:
         """What the teachers were asked."""
         self._write({"event": "asked", "calls": calls, "texts": texts})
 
+    def measure(self, trial: str, measures: dict[str, float]) -> None:
+        """What was measured of a trial's student once more."""
+        self._write({"event": "measure", "trial": trial, "measures": measures})
+
     def drop(self, trial: str) -> None:
         """A trial that nobody goes on with; another one takes its place."""
         self._write({"event": "drop", "trial": trial})
@@ -139,6 +143,8 @@ class Book:
                 for total, more in ((self.calls, event["calls"]), (self.texts, event["texts"])):
                     for teacher, count in more.items():
                         total[teacher] = total.get(teacher, 0) + count
+            case "measure":
+                self.records[name].measures = event["measures"]
             case "drop":
                 self.records.pop(name, None)
             case "close":

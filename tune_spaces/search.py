@@ -29,7 +29,7 @@ from tune_spaces.scheduling import check_movable, domain, scheduler
 from tune_spaces.space import Space, check_space, own_point, words_of
 from tune_spaces.spaces import space_of
 from tune_spaces.terms import Terms, check_terms, known_points, terms_of
-from tune_spaces.trial import Shared, run_trial
+from tune_spaces.trial import Shared, run_trial, trial_job
 from tune_spaces.watch import Watch
 from tutelage.config.search import PB2, PBT, SMALLER_IS_BETTER, Fidelity, SearchConfig
 from tutelage.errors import ConfigError, TrainError
@@ -166,9 +166,18 @@ def _search(
         notes += [*watch.notes, *([asking.ended] if asking.ended else [])]
         for note in notes:
             stage.note(note)
+        if gate.measures:
+            _measure_again(space, searched, gate, book)
         if not book.records and gate.near_miss is not None:
             raise ConfigError(_near_miss(gate), fix="raise search.limits, or search smaller students")
         book.close(asking.refused, notes)
+
+
+def _measure_again(space: Workspace, searched: Space, gate: Gate, book: Book) -> None:
+    """Time the students of the front, now that no training takes their cores."""
+    for record in front(list(book.records.values()), space.job.search.goals):
+        job = trial_job(space.job, searched, searched.point(record.labels))
+        book.measure(record.id, gate.cost(job, again=True))
 
 
 def student_payloads(space: Workspace, specs: list[TeacherSpec]) -> list[PayloadSpec]:

@@ -75,8 +75,11 @@ def _tensorboard() -> Callback:
 
 
 def _mlflow(config: SearchConfig, folder: Path) -> Callback:
+    import logging
+
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     uri = config.mlflow_uri or f"sqlite:///{folder / 'mlflow.db'}"
     return MLflowLoggerCallback(tracking_uri=uri, experiment_name=folder.name)
 

@@ -127,7 +127,9 @@ def _train(config: dict[str, Any], shared: Shared, begin: float) -> None:
     torch.set_num_threads(training.train.threads or 1)
     examples = Examples.open(training.examples)
     stream = open_stream(training, {teacher: Scored(teacher) for teacher in training.payloads}, examples)
-    engine = Engine(_student(training), training.train, pick_precision(training.train.precision), 1)
+    torch.manual_seed(training.seed)
+    model = training.model(training.train.dropout)
+    engine = Engine(model, training.train, pick_precision(training.train.precision), 1)
     with _checkpoints(shared.place, name, tune.get_checkpoint()) as (given, own):
         start = go_on(engine, given, own, name, config)
     state, lineage, best = start.state, start.lineage, start.best
@@ -217,17 +219,6 @@ class TrialKeeper:
                 },
                 checkpoint=tune.Checkpoint.from_directory(folder),
             )
-
-
-def _student(training: Training) -> Any:
-    import torch
-
-    from tutelage.models.load import prepare_for_training
-    from tutelage.tasks import build_task
-
-    torch.manual_seed(training.seed)
-    model = build_task(training.task).load(training.base, dropout=training.train.dropout)
-    return prepare_for_training(model, training.method, training.layers)
 
 
 def _join_group() -> None:

@@ -92,7 +92,7 @@ def test_check_compares_and_writing_mends(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("section", "key", "phrase"),
     [
-        ("TrainConfig", "lr", "a number above 0 and below 1"),
+        ("TrainConfig", "warmup", "a number at least 0 and at most 1"),
         ("TrainConfig", "max_steps", "a whole number above 0, or null"),
         ("Pick", "labels", "a whole number at least 0, or null"),
         ("StudentConfig", "layers", "a list of whole numbers (at least 1), or null"),

@@ -203,7 +203,11 @@ def tell(console: Console, figures: SearchReport, page: Path) -> str:
     ]
     console.table("The best trials", ["trial", "", figures.metric, *short_names(keys)], rows)
     calls = ", ".join(f"{name} {count}" for name, count in figures.teacher_calls.items())
-    lines = [f"{len(figures.trials)} trials, teacher calls: {calls or 'none'}"]
+    trained = [trial for trial in figures.trials if trial.status != "refused"]
+    refused = len(figures.trials) - len(trained)
+    lines = [f"{len(trained)} trials, teacher calls: {calls or 'none'}"]
+    if refused:
+        lines.append(f"{refused} points were refused before they became trials: see the report")
     if figures.baseline is not None and figures.baseline_metric is not None:
         lines.append(f"the job as it is: {figures.metric} {figures.baseline_metric:.4f}")
     if figures.winner:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from tutelage.config.base import Fraction, Positive, Section
+from tutelage.config.base import DefaultType, Fraction, Positive, Section
 
 Goal = Literal["accuracy", "loss", "latency_ms", "size_mb"]
 """What a trial is measured by: the first two on the validation rows, the others by its student alone."""
@@ -92,7 +92,7 @@ class TPESearch(Section):
     """Trials that are drawn at random first."""
 
 
-Searcher = Annotated[RandomSearch | GridSearch | TPESearch, Field(discriminator="type")]
+Searcher = Annotated[RandomSearch | GridSearch | TPESearch, Field(discriminator="type"), DefaultType("tpe")]
 
 
 class NoScheduler(Section):
