@@ -29,6 +29,28 @@ def narrowing_matrices(model: Any) -> list[str]:
     return names
 
 
+def fold_transposes(model: Any) -> None:
+    """Store every constant matrix that the graph transposes as it is multiplied, in place.
+
+    torch's exporter does so for a matrix of one use. One that several layers share it leaves to the runtime, and
+    the quantizer of onnxruntime then takes it for no constant and leaves it as it is.
+    """
+    from onnx import numpy_helper
+
+    graph = model.graph
+    constants = {one.name: one for one in graph.initializer}
+    folded: set[str] = set()
+    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in constants]:
+        order = next((list(one.ints) for one in node.attribute if one.name == "perm"), None)
+        turned = np.ascontiguousarray(np.transpose(numpy_helper.to_array(constants[node.input[0]]), order))
+        graph.initializer.append(numpy_helper.from_array(turned, node.output[0]))
+        folded.add(node.input[0])
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for name in folded - used:
+        graph.initializer.remove(constants[name])
+
+
 def quantise_tables(model: Any) -> None:
     """Store every table that a Gather reads as int8[V, H] with one float scale a row, in place.
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from tutelage.config.runtime import ExportConfig
 from tutelage.errors import GateError
 from tutelage.export.agreement import Agreement
-from tutelage.export.graph import narrowing_matrices, quantise_tables
+from tutelage.export.graph import fold_transposes, narrowing_matrices, quantise_tables
 from tutelage.progress import Stage
 
 
@@ -114,6 +114,7 @@ def apply_recipe(fp32: Path, out: Path, recipe: Recipe) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(fp32))
+    fold_transposes(model)
     keep = [] if recipe.narrowing else narrowing_matrices(model)
     if recipe.tables:
         quantise_tables(model)

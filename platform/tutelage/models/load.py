@@ -56,11 +56,9 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if labels is not None:
-            config.num_labels = len(labels)
-            config.id2label = dict(enumerate(labels))
-            config.label2id = {label: index for index, label in enumerate(labels)}
+            set_labels(config, labels)
         if dropout is not None:
-            _set_dropout(config, dropout)
+            set_dropout(config, dropout)
         model = auto.from_pretrained(
             folder, config=config, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
@@ -68,6 +66,19 @@ def load_model(
         what = "a classifier" if task == "sequence-classification" else f"a model for {task}"
         raise ModelError(f"{folder}: cannot be loaded as {what} ({error})", fix="check the folder") from error
     return align(model).eval()
+
+
+def load_body(folder: str | Path) -> Any:
+    """The model without any task's head, in fp32, eval mode. Raises ModelError."""
+    from safetensors import SafetensorError
+    from transformers import AutoModel
+
+    auto: Any = AutoModel
+    try:
+        model = auto.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype="float32")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: cannot be loaded ({error})", fix="check the folder") from error
+    return model.eval()
 
 
 def load_tokenizer(folder: str | Path) -> Any:
@@ -139,8 +150,18 @@ def _with_adapters(model: Any, method: LoraFinetune) -> Any:
         ) from error
 
 
-def _set_dropout(config: Any, dropout: float) -> None:
-    """Architectures give their rates many names; None means another one's rate and stays."""
+def set_labels(config: Any, labels: list[str]) -> None:
+    """Give a config these classes, in place."""
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+
+
+def set_dropout(config: Any, dropout: float) -> None:
+    """Set every dropout rate of a config, in place.
+
+    Architectures give their rates many names; None means another one's rate and stays.
+    """
     for key, value in config.to_dict().items():
         named = "dropout" in key or key.endswith("pdrop")
         if named and isinstance(value, int | float) and not isinstance(value, bool):
