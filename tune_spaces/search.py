@@ -9,7 +9,10 @@ continue at their last report.
 from __future__ import annotations
 
 import io
+import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
@@ -279,7 +282,7 @@ def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, storage: str)
     if population:
         given = {"search_alg": None if going_on else _population(shared, asking, config.trials)}
         given["config"] = {key: domain(one) for key, one in shared.searched.keys.items()}
-    with _quiet():
+    with _contained():
         tune.run(
             tune.with_parameters(run_trial, shared=shared),
             name="tune",
@@ -331,17 +334,19 @@ def _can_resume(place: str) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Tune prints a box of its settings even when it is told to print nothing."""
-    import logging
-
-    before = os.environ.get("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS")
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
+def _contained() -> Iterator[None]:
+    """Tune prints a box of its settings even when told to print nothing, and keeps the handler of Ctrl-C."""
+    given = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "2"}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
     try:
         with redirect_stdout(io.StringIO()):
             yield
     finally:
-        if before is None:
-            del os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"]
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        for number, handler in handlers.items() if main else ():
+            signal.signal(number, handler)

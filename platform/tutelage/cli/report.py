@@ -13,6 +13,8 @@ from tutelage.files import home
 
 if TYPE_CHECKING:
     from tutelage.cli.console import Console
+    from tutelage.report.figures import Report
+    from tutelage.report.search.figures import SearchReport
 
 Which = Annotated[str | None, typer.Argument(metavar="[RUN|FOLDER]", help="The newest run if not given.")]
 
@@ -23,28 +25,33 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Render the page of a run again and print its path; with --json print every figure of it."""
-    from tutelage.report.write import read_report, write_report
+    from tutelage.report.search.write import read_search_report, write_search_report
+    from tutelage.report.write import JSON, read_report, write_report
 
     console: Console = ctx.obj
     folder = find_report(which, home() / "runs")
-    figures = read_report(folder)
-    page = write_report(figures, folder)
+    figures: Report | SearchReport
+    if (folder / JSON).is_file():
+        figures = read_report(folder)
+        page = write_report(figures, folder)
+    else:
+        figures = read_search_report(folder)
+        page = write_search_report(figures, folder)
     console.result(figures.model_dump(mode="json"), str(page))
     if show:
         webbrowser.open(page.absolute().as_uri())
 
 
 def find_report(which: str | None, runs: Path) -> Path:
-    """The folder of a report: a path as it stands, else a run of `runs`, else the newest one there.
+    """The folder of a report or a search: a path as it stands, else a run of `runs`, else the newest one.
 
     Raises ConfigError for a name that is neither, StoreError where no run has a report.
     """
+    from tutelage.report.search.write import JSON as SEARCH
     from tutelage.report.write import JSON
 
-    known = sorted(
-        (path.parent for path in runs.glob(f"*/{JSON}")),
-        key=lambda f: ((f / JSON).stat().st_mtime_ns, f.name),
-    )
+    files = [path for name in (JSON, SEARCH) for path in runs.glob(f"*/{name}")]
+    known = [path.parent for path in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f.parent.name))]
     if which is None:
         if known:
             return known[-1]
@@ -53,7 +60,7 @@ def find_report(which: str | None, runs: Path) -> Path:
             fix="run `tutelage quickstart` first, or name a folder",
         )
     for folder in (Path(which), runs / which):
-        if (folder / JSON).is_file():
+        if any((folder / name).is_file() for name in (JSON, SEARCH)):
             return folder
     newest = ", ".join(folder.name for folder in reversed(known[-5:])) or "none"
     raise ConfigError(
