@@ -47,17 +47,22 @@ class Pass:
 
 
 def score(
-    training: Training, members: Mapping[str, Members], tell: Callable[[float, float], None] | None = None
+    training: Training,
+    members: Mapping[str, Members],
+    tell: Callable[[float, float], None] | None = None,
+    *,
+    follow: bool = False,
 ) -> Pass:
-    """Put every signal that the training will hear into the store: its train rows, and all validation rows.
+    """Put every signal that the training will hear into the store.
 
     Args:
         training: names payloads, stores and rows.
         members: who may be asked; nobody is where nothing is missing.
         tell: called with the rows that are done, and all.
+        follow: the validation rows too, for trials that measure how closely students follow.
     """
     examples = Examples.open(training.examples)
-    rows = rows_of(training, examples)
+    rows = rows_of(training, examples, follow=follow)
     missing = _missing(training, examples, rows)
     stream = open_stream(training, dict(members), examples)
     done = 0
@@ -69,9 +74,11 @@ def score(
     return _asked(stream)
 
 
-def rows_of(training: Training, examples: Examples) -> Rows:
-    """Every row whose signals a trial may read: train rows, and validation rows for `fidelity`."""
+def rows_of(training: Training, examples: Examples, *, follow: bool) -> Rows:
+    """Every row whose signals a trial reads: the train rows, and to follow teachers the validation rows."""
     chosen = examples.select("train", training.picks).rows
+    if not follow:
+        return chosen
     held_out = examples.select("validation", sources=training.slices).rows
     return np.concatenate([chosen, held_out])
 
@@ -96,14 +103,13 @@ def _asked(stream: SignalStream) -> Pass:
     )
 
 
-def unique_texts(space: Workspace, examples: Examples) -> int:
-    """Different texts among the train and validation rows of the job."""
-    chosen = examples.select("train", space.job.student.data).rows
-    held_out = examples.select("validation").rows
-    return len(set(examples.digests(np.concatenate([chosen, held_out]))))
+def texts_of(training: Training, *, follow: bool) -> int:
+    """Different texts whose signals a trial reads."""
+    examples = Examples.open(training.examples)
+    return len(set(examples.digests(rows_of(training, examples, follow=follow))))
 
 
-def check_store(training: Training) -> None:
+def check_store(training: Training, *, follow: bool) -> None:
     """Raise ConfigError where the store cannot hold what trials share."""
     store = training.stream.store
     if not store.enabled:
@@ -114,7 +120,7 @@ def check_store(training: Training) -> None:
     if store.max_gb is None:
         return
     examples = Examples.open(training.examples)
-    positions = int(examples.positions(rows_of(training, examples)).sum())
+    positions = int(examples.positions(rows_of(training, examples, follow=follow)).sum())
     share = 1 / max(1, len(training.payloads))
     need = positions * sum(position_bytes(spec, share) for spec in training.payloads.values()) / 1e9
     if need > store.max_gb:
@@ -132,9 +138,13 @@ class LateScorer:
     """
 
     def __init__(
-        self, space: Workspace, specs: list[TeacherSpec], measured: dict[str, dict[str, float]]
+        self,
+        space: Workspace,
+        specs: list[TeacherSpec],
+        measured: dict[str, dict[str, float]],
+        follow: bool,
     ) -> None:
-        self._space, self._specs, self._measured = space, specs, measured
+        self._space, self._specs, self._measured, self._follow = space, specs, measured, follow
         self._total = Pass({}, {})
 
     def ensure(self, job: Any) -> Pass:
@@ -143,7 +153,7 @@ class LateScorer:
         fleet = on_demand(space, self._specs, reserve=False)
         try:
             training = student_training(space, self._specs, "late", "", self._measured)
-            found = score(training, fleet.members)
+            found = score(training, fleet.members, follow=self._follow)
         finally:
             fleet.stop()
         self._total += found

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from actors.evaluate import student_examples
-from actors.scoring import unique_texts
 from actors.workspace import Workspace
 from tune_spaces.importance import importances
 from tune_spaces.records import Record
@@ -59,7 +57,7 @@ def search_figures(space: Workspace, found: Searched, surroundings: dict[str, An
         near_miss=None if _meets(found.best, limits) else found.best.id,
         teacher_calls=found.book.calls,
         texts_scored=found.book.texts,
-        texts=unique_texts(space, student_examples(space)),
+        texts=found.texts,
         payloads=found.payloads,
         baseline=None if own is None else Baseline(accuracy=own.value("accuracy"), loss=own.value("loss")),
         notes=found.book.notes,

@@ -22,7 +22,7 @@ from typing import Any
 from actors.distill import student_training, teacher_specs
 from actors.evaluate import Asked, judgeable, labelled_rows, measure_teachers, student_examples
 from actors.finetune import Finetuned
-from actors.scoring import LateScorer, Pass, check_store, on_demand, score
+from actors.scoring import LateScorer, Pass, check_store, on_demand, score, texts_of
 from actors.teacher import TeacherSpec
 from actors.workspace import Workspace, forget
 from tune_spaces.asking import Asking, proposer, random_point
@@ -37,7 +37,6 @@ from tune_spaces.watch import Watch
 from tutelage.config.search import PB2, PBT, SMALLER_IS_BETTER, Fidelity, SearchConfig
 from tutelage.errors import ConfigError, TrainError
 from tutelage.progress import Progress
-from tutelage.signals.spec import PayloadSpec
 
 TRIALS = "trials.jsonl"
 RETRIES = 2
@@ -56,6 +55,8 @@ class Searched:
     front: list[Record]
     payloads: int
     """Kinds of signals that were kept for the trials."""
+    texts: int
+    """Different texts that a trial reads."""
     reused: bool
     """Nothing was trained: the search had come to its end before."""
 
@@ -124,6 +125,7 @@ def search(
             f"search {terms.id}: no trial reached a value; {_last_words(book)}",
             fix="correct the job or search.space; --fresh begins again",
         )
+    plain = student_training(space, specs, "", "", {})
     return Searched(
         id=terms.id,
         folder=folder,
@@ -131,7 +133,8 @@ def search(
         book=book,
         best=best,
         front=front(list(book.records.values()), space.job.search.goals),
-        payloads=len({spec.key for spec in student_payloads(space, specs)}),
+        payloads=len({spec.key for spec in plain.payloads.values()}),
+        texts=texts_of(plain, follow=isinstance(space.job.search.stops_by, Fidelity)),
         reused=reused,
     )
 
@@ -183,11 +186,6 @@ def _measure_again(space: Workspace, searched: Space, gate: Gate, book: Book) ->
         book.measure(record.id, gate.cost(job, again=True))
 
 
-def student_payloads(space: Workspace, specs: list[TeacherSpec]) -> list[PayloadSpec]:
-    """What each teacher sends for the job as it is."""
-    return list(student_training(space, specs, "", "", {}).payloads.values())
-
-
 def _near_miss(gate: Gate) -> str:
     assert gate.near_miss is not None
     over, labels, found = gate.near_miss
@@ -217,7 +215,8 @@ def _prepare(
     """The one pass: measure teachers where a combiner may need it, and put all signals into the store."""
     job = space.job
     training = student_training(space, specs, terms.id, storage, {})
-    check_store(training)
+    follow = isinstance(job.search.stops_by, Fidelity) and bool(specs)
+    check_store(training, follow=follow)
     fleet = on_demand(space, specs)
     measured: dict[str, dict[str, float]] = {}
     try:
@@ -228,7 +227,7 @@ def _prepare(
                 )
             training = student_training(space, specs, terms.id, storage, measured)
         with ui.stage("score") as stage:
-            asked = score(training, fleet.members, stage.update)
+            asked = score(training, fleet.members, stage.update, follow=follow)
             book.asked(asked.calls, asked.texts)
             total = sum(asked.texts.values())
             stage.note(
@@ -239,7 +238,6 @@ def _prepare(
     finally:
         fleet.stop()
     scored = frozenset((name, spec.key) for name, spec in training.payloads.items())
-    follow = isinstance(job.search.stops_by, Fidelity) and bool(specs)
     return Shared(terms.id, space, searched, specs, measured, scored, follow=follow)
 
 
@@ -273,7 +271,8 @@ def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, storage: str)
 
     config = shared.space.job.search
     remote: Any = ray.remote
-    scorer = remote(LateScorer).options(num_cpus=0).remote(shared.space, shared.specs, shared.measured)
+    scorer = remote(LateScorer).options(num_cpus=0)
+    scorer = scorer.remote(shared.space, shared.specs, shared.measured, shared.follow)
     population = isinstance(config.stops_by, PBT | PB2)
     place = f"{storage}/runs/{shared.search}"
     shared = replace(shared, scorer=scorer, place=f"{place}/tune")

@@ -109,6 +109,16 @@ def test_the_page_stands_alone(story: Story, report: dict[str, Any]) -> None:
     assert re.findall(r"@import|url\(\s*[\"']?(?!data:|#)", html) == []
 
 
+def test_its_search_asks_no_teacher_and_leaves_its_page(story: Story, report: dict[str, Any]) -> None:
+    """Four short trials read what the student's training has paid for."""
+    (folder,) = (story.cli.home / "runs").glob("tiny-tune-*")
+    found = json.loads((folder / "search.json").read_text())
+    assert len([trial for trial in found["trials"] if trial["status"] in ("done", "stopped")]) == 4
+    assert found["texts_scored"] == dict.fromkeys(DOMAINS, 0)
+    assert found["best"] in {trial["id"] for trial in found["trials"]}
+    assert (folder / "search.html").exists()
+
+
 def test_the_version_and_runs_are_recorded(story: Story, report: dict[str, Any]) -> None:
     """`models ls` and `runs ls` know what the quickstart made."""
     models = story.cli.run("models", "ls", "--json")

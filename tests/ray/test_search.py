@@ -31,8 +31,8 @@ pytestmark = pytest.mark.ray
 RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
 SOFTNESS = {"type": "float", "low": 1.0, "high": 8.0, "log": True}
 DENSE = {"type": "choice", "values": [{"type": "auto"}, {"type": "dense", "dtype": "bf16"}]}
-PAIRS = 180
-"""Different train and validation texts of the sample."""
+TEXTS = 160
+"""Different train texts of the sample."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_teachers_are_asked_once_for_all_trials_and_a_failing_trial_ends_nothing
         "scheduler": {"type": "none"},
     }
     found = run(space, cluster, **wanted)
-    assert found.book.texts == {"one": 2 * PAIRS, "two": PAIRS}
+    assert found.book.texts == {"one": 2 * TEXTS, "two": TEXTS}
     assert found.payloads == 1
     ended = {r.labels["objectives.kl.weight"]: set() for r in found.book.records.values()}  # type: ignore[var-annotated]
     for record in found.book.records.values():

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from actors.distill import student_training, teacher_specs
-from actors.evaluate import student_examples
 from actors.members import FixedMembers, Members
 from actors.on_demand import FleetOnDemand, Scored
 from actors.replica import LocalReplica
 from actors.scorer import make_scorer
-from actors.scoring import check_store, score, unique_texts
+from actors.scoring import check_store, score, texts_of
 from actors.workspace import Workspace, open_workspace
 from tests.unit.tune_samples import RATE
 from tune_spaces.gate import Gate
@@ -112,12 +111,13 @@ def test_each_text_is_scored_once_and_what_is_there_is_not_asked(space: Workspac
         spec.name: FixedMembers([LocalReplica(make_scorer(spec))]) for spec in specs
     }
     told: list[tuple[float, float]] = []
-    first = score(training, members, lambda done, total: told.append((done, total)))
-    texts = unique_texts(space, student_examples(space))
+    first = score(training, members, lambda done, total: told.append((done, total)), follow=True)
+    texts = texts_of(training, follow=True)
     assert first.texts == {"one": texts, "two": texts}
     assert told[-1] == (texts, texts)
     nobody: dict[str, Members] = {spec.name: Scored(spec.name) for spec in specs}
-    again = score(training, nobody)
+    again = score(training, nobody, follow=True)
+    assert texts_of(training, follow=False) == texts - 10
     assert set(again.calls.values()) == {0}
     assert (first + again).texts == first.texts
 
@@ -158,7 +158,7 @@ def test_a_store_that_cannot_hold_the_signals_is_refused(
 ) -> None:
     mine = other(space, stream={"store": store})
     with pytest.raises(ConfigError, match=words):
-        check_store(student_training(mine, teacher_specs(mine, {}), "pass", "", {}))
+        check_store(student_training(mine, teacher_specs(mine, {}), "pass", "", {}), follow=False)
 
 
 def test_the_winner_ran_to_its_end_and_keeps_the_limits_where_one_does(tmp_path: Path) -> None:

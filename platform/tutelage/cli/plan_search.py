@@ -21,8 +21,6 @@ class SearchPlan:
 
 def search_plan(space: Workspace) -> SearchPlan:
     """What `tune` would do. Raises what a wrong space raises."""
-    from actors.evaluate import student_examples
-    from actors.scoring import unique_texts
     from tune_spaces.search import searched_space
     from tune_spaces.space import own_point
     from tutelage.cli.plan import distill_plan, finetune_table
@@ -30,8 +28,6 @@ def search_plan(space: Workspace) -> SearchPlan:
     job, found = space.job, searched_space(space)
     search = job.search
     once = distill_plan(space, fresh=True)
-    examples = student_examples(space)
-    texts = unique_texts(space, examples)
     training = once.rows[-1]
     epochs = search.budget.epochs or job.train.epochs
     whole = epochs * -(-training["rows"] // job.train.batch_size)
@@ -61,7 +57,6 @@ def search_plan(space: Workspace) -> SearchPlan:
         {
             "teacher": row["teacher"],
             "payload": row["payload"],
-            "texts": texts,
             "to score": row["texts to score"],
         }
         for row in once.teachers

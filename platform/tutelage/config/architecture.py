@@ -21,7 +21,7 @@ class Architecture(Section):
     feed_forward: Positive | None = None
     """Width of the feed-forward block; four times the width that the layer works in when null."""
     embedding: Positive | None = None
-    """Rank of factorised token embeddings, where the family has them; the family's own, at most width, when null."""
+    """Rank of factorised token embeddings, where the family has them; the family's own when null."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Other values of the family's config in transformers, by its names."""
 

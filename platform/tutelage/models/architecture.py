@@ -74,7 +74,7 @@ def student_config(architecture: Architecture, base: str | Path, task: Task) -> 
     _check_family(architecture.family, task.type)
     kind: Any = CONFIG_MAPPING[architecture.family]
     plain = kind()
-    names = {field: _name(plain, candidates) for field, candidates in _NAMES.items()}
+    names: dict[str, Any] = {field: _name(plain, candidates) for field, candidates in _NAMES.items()}
     _check_names(architecture, names)
     _check_options(architecture, plain, names)
     old = read_config(base)
@@ -155,7 +155,7 @@ def weights_of(config: Any, task: TaskName) -> int:
 
 
 def layers_fit(config: Any, base: Any) -> bool:
-    """Whether layers of the base's config fit a model of `config`: same family, width, heads, feed-forward."""
+    """Whether layers of the base fit a model of `config`: same family, width, heads, feed-forward."""
     if config.model_type != base.model_type:
         return False
     names = [_name(config, _NAMES[field]) for field in ("width", "heads", "feed_forward")]
@@ -168,7 +168,8 @@ def check_method(method: Method, config: Any, base: Any) -> None:
     """Raise ModelError where a method would leave random layers as they are."""
     if layers_fit(config, base):
         return
-    shape = f"give student.architecture the family ({base.model_type}), width, heads and feed_forward of its model"
+    family = base.model_type
+    shape = f"give student.architecture family {family}, and the width, heads and feed_forward of its model"
     start = "the layers of student.architecture start at random here"
     if isinstance(method, LoraFinetune):
         raise ModelError(
@@ -291,10 +292,11 @@ def _working_width(architecture: Architecture, plain: Any) -> int:
         return architecture.width
     narrow = int(architecture.options.get("intra_bottleneck_size", max(1, architecture.width // 4)))
     if narrow % architecture.heads:
+        wider = 4 * architecture.heads * -(-narrow // architecture.heads)
         raise ModelError(
             f"student.architecture.heads {architecture.heads} does not divide MobileBERT's bottleneck of "
             f"{narrow} (width / 4 unless options.intra_bottleneck_size says otherwise)",
-            fix=f"use heads that divide {narrow}, or width {4 * architecture.heads * -(-narrow // architecture.heads)}",
+            fix=f"use heads that divide {narrow}, or width {wider}",
         )
     return narrow
 

@@ -3,11 +3,12 @@
 A student built anew takes of its base what fits, and the rest is its family's own random start:
 
 * Same family and width: every tensor beside the layers that has the base's name and shape.
-* Layers: copied where family, width, heads and feed-forward are the base's, evenly spaced from first to last.
-* Embeddings of tokens, positions and segments: copied where the width is the base's. Else all are mapped by one
-  matrix from the base's width d to the student's w. For w < d these are the w directions that keep most of the
-  token table's energy (uncentred PCA), turned at random, so that no coordinate is much larger than the others; for
-  w > d a random isometry, which keeps all of it. One factor then gives a token the base's root mean square.
+* Layers: copied where family, width, heads and feed-forward are the base's, evenly spaced.
+* Embeddings of tokens, positions and segments: copied where the width is the base's. Else all are mapped by
+  one matrix from the base's width d to the student's w. For w < d these are the w directions that keep most
+  of the token table's energy (uncentred PCA), turned at random, so that no coordinate is much larger than the
+  others; for w > d a random isometry, which keeps all. One factor then gives a token the base's root
+  mean square.
 * A factorised table of rank e: the e directions that keep most of that, and the matrix that leads back to w.
 
 Shapes: V vocabulary, T positions, d the base's width, w the student's, e rank of a factorised table.
@@ -112,12 +113,13 @@ def spread_layers(wanted: int, there: int) -> list[int]:
 
 
 def principal(table_VD: Tensor, rank: int) -> Tensor:
-    """fp32 [D, rank]: the orthonormal directions that keep most of the squares of the table, largest first."""
+    """fp32 [D, rank]: orthonormal directions that keep most of the table's squares, largest first."""
     gram_DD = (table_VD.T @ table_VD).double()
     directions_DR = torch.linalg.eigh(gram_DD).eigenvectors.flip(1)[:, :rank]
     # A direction and its opposite are as good; which one comes out must not depend on the processor.
     largest_1R = directions_DR.abs().argmax(0, keepdim=True)
-    return (directions_DR * directions_DR.gather(0, largest_1R).sign()).float()
+    principal_DR: Tensor = (directions_DR * directions_DR.gather(0, largest_1R).sign()).float()
+    return principal_DR
 
 
 def _copy_named(new: Any, old: Any) -> None:
@@ -193,7 +195,7 @@ def _map(tokens_Vd: Tensor, width: int, generator: torch.Generator) -> Tensor | 
     own = tokens_Vd.shape[1]
     if own == width:
         return None
-    turn_ww = torch.linalg.qr(torch.randn(width, width, generator=generator).double()).Q.float()
+    turn_ww: Tensor = torch.linalg.qr(torch.randn(width, width, generator=generator).double()).Q.float()
     return turn_ww[:own] if width > own else principal(tokens_Vd, width) @ turn_ww
 
 
