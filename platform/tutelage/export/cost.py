@@ -5,8 +5,8 @@ Runtime: none of these depends on what the weights are. Figures are kept, one sm
 `<home>/latency/`, by everything they depend on.
 
 Times on a busy machine: rounds of about `ROUND_S` seconds are timed, until the two of the lowest medians
-agree within `STABLE` or there are `MOST_ROUNDS`. The figures are those of the round with the lowest median: other
-processes can only add time.
+agree within `STABLE` or there are `MOST_ROUNDS`. The figures are those of the round with the lowest median:
+other processes can only add time.
 
 Legend: B batch, T tokens.
 """

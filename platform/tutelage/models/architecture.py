@@ -77,13 +77,14 @@ def student_config(architecture: Architecture, base: str | Path, task: Task) -> 
     names: dict[str, Any] = {field: _name(plain, candidates) for field, candidates in _NAMES.items()}
     _check_names(architecture, names)
     _check_options(architecture, plain, names)
+    working = _working_width(architecture, plain)
     old = read_config(base)
     values = _inherited(plain, old, set(names.values()))
     values |= {
         names["depth"]: architecture.depth,
         names["width"]: architecture.width,
         names["heads"]: architecture.heads,
-        names["feed_forward"]: architecture.feed_forward or 4 * _working_width(architecture, plain),
+        names["feed_forward"]: architecture.feed_forward or 4 * working,
     }
     if names["embedding"]:
         values[names["embedding"]] = architecture.embedding or min(_rank(plain, old), architecture.width)
