@@ -3,8 +3,8 @@
     TUTELAGE_HOME=... python -m benchmarks.search_front [--trials 20] [--steps 60]
 
 The teachers of examples/reviews.yaml must be made. Both searches have the same space, number of trials and
-steps; one is led by Optuna's estimator towards accuracy and latency, the other draws at random. A front's worth
-is its hypervolume: the area of (latency, accuracy) that it beats, up to 3 ms and down to accuracy 0.5.
+steps; one is led by Optuna's estimator towards accuracy and latency, the other draws at random. A front is
+worth its hypervolume: the area of (latency, accuracy) that it beats, up to 3 ms and down to accuracy 0.5.
 """
 
 from __future__ import annotations
