@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,12 @@ def _search(
     gate = Gate(space, searched, shared.measured)
     with ui.stage("search") as stage:
         asking, notes = _asking(space, searched, gate, terms)
-        watch = Watch(book, asking, space.job.search, stage)
-        _run(shared, asking, gate, watch, storage)
+        place = f"{storage}/runs/{terms.id}"
+        # A population takes up checkpoints of trials that are over.
+        kept = isinstance(space.job.search.stops_by, PBT | PB2)
+        forget = None if kept else lambda trial: forget_checkpoints(place, trial)
+        watch = Watch(book, asking, space.job.search, stage, forget)
+        _run(shared, asking, gate, watch, place)
         notes += [*watch.notes, *([asking.ended] if asking.ended else [])]
         for note in notes:
             stage.note(note)
@@ -177,6 +181,17 @@ def _search(
         if not book.records and gate.near_miss is not None:
             raise ConfigError(_near_miss(gate), fix="raise search.limits, or search smaller students")
         book.close(asking.refused, notes)
+        forget_checkpoints(place)
+
+
+def forget_checkpoints(place: str, trial: str = "*") -> None:
+    """Remove what trials have left to go on from: it takes far more room than all else of a search."""
+    from fsspec.core import url_to_fs
+
+    files, path = url_to_fs(f"{place}/tune/{trial}")
+    for folder in files.glob(f"{path}/checkpoint_*"):
+        with suppress(OSError):  # Tune may be removing it
+            files.rm(folder, recursive=True)
 
 
 def _measure_again(space: Workspace, searched: Space, gate: Gate, book: Book) -> None:
@@ -262,8 +277,8 @@ def _asking(space: Workspace, searched: Space, gate: Gate, terms: Terms) -> tupl
     return Asking(source, gate, first, config.goals, modes), notes
 
 
-def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, storage: str) -> None:
-    """The trials."""
+def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, place: str) -> None:
+    """The trials, with Tune's own state below `place`."""
     import ray
     from ray import tune
 
@@ -274,7 +289,6 @@ def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, storage: str)
     scorer = remote(LateScorer).options(num_cpus=0)
     scorer = scorer.remote(shared.space, shared.specs, shared.measured, shared.follow)
     population = isinstance(config.stops_by, PBT | PB2)
-    place = f"{storage}/runs/{shared.search}"
     shared = replace(shared, scorer=scorer, place=f"{place}/tune")
     going_on = _can_resume(place)
     given: dict[str, Any] = {"search_alg": asking, "config": {}}

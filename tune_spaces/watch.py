@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback
@@ -19,8 +20,17 @@ SHOWN = 8
 class Watch(Callback):
     """Tune's events as lines of the book and rows of a table. It is not saved with the search."""
 
-    def __init__(self, book: Book, asking: Asking, config: SearchConfig, stage: Stage) -> None:
+    def __init__(
+        self,
+        book: Book,
+        asking: Asking,
+        config: SearchConfig,
+        stage: Stage,
+        forget: Callable[[str], None] | None = None,
+    ) -> None:
+        """`forget` is told of each trial that needs its checkpoints no more."""
         self._book, self._asking, self._config, self._stage = book, asking, config, stage
+        self._forget = forget or (lambda trial: None)
         self._trials: dict[str, str] = {}
         self.notes: list[str] = []
 
@@ -66,6 +76,7 @@ class Watch(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ran to its end, or was stopped."""
         self._book.end(trial.trial_id)
+        self._forget(trial.trial_id)
         self._show()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

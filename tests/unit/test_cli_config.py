@@ -44,7 +44,8 @@ def test_check_takes_overrides_and_gives_every_problem_as_json(job: str) -> None
         {"key": "", "text": "unknown key 'trian'; did you mean 'train'?", "origin": "command line"},
         {
             "key": "train.lr",
-            "text": "x is not allowed; wants a number above 0 and below 1",
+            "text": "x is not allowed; wants a number above 0 and below 1, or a mapping with type linear, "
+            "cosine, exponential or step",
             "origin": "command line",
         },
     ]

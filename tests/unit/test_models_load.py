@@ -171,7 +171,7 @@ def test_dropout_0_makes_training_mode_the_same_as_evaluation(folder: Path) -> N
 def test_dropout_is_set_under_whatever_name_an_architecture_gives_it(kind: str) -> None:
     import transformers
 
-    from tutelage.models.load import _set_dropout
+    from tutelage.models.load import set_dropout
 
     classes = {
         "deberta": "DebertaV2Config",
@@ -183,7 +183,7 @@ def test_dropout_is_set_under_whatever_name_an_architecture_gives_it(kind: str) 
         "gpt2": "GPT2Config",
     }
     config: Any = getattr(transformers, classes[kind])()
-    _set_dropout(config, 0.37)
+    set_dropout(config, 0.37)
     rates = {
         key: value
         for key, value in config.to_dict().items()

@@ -53,7 +53,9 @@ def tune(
         show_search_plan(console, search_plan(space))
         return
     from actors.session import session
+    from tune_spaces.search import searched_space
 
+    searched_space(space)  # a mistake in the space must not cost the time of making teachers
     words = " ".join(["tutelage tune", shlex.quote(str(job_file)), *map(shlex.quote, overrides or [])])
     with session(space.job.ray, job.home) as ray:
         teachers = make_teachers(job, space, ray)

@@ -35,7 +35,7 @@ from tutelage.export.quantise import RECIPES, apply_recipe
 from tutelage.export.session import Classifier, OnnxClassifier
 from tutelage.export.spec import Variant
 from tutelage.files import atomic_write, digest_text
-from tutelage.models.architecture import base_config, build, student_config
+from tutelage.models.architecture import base_config, build, rows_before, student_config
 
 ROUND_S = 0.2
 LEAST_RUNS, MOST_RUNS = 5, 200
@@ -91,13 +91,7 @@ def measure_cost(
         raise ModelError(
             f"latency of a {task.type} student: only classifiers are exported", fix="leave it out"
         )
-    config = _config(task, base, architecture, layers)
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and tokens > positions:
-        raise ModelError(
-            f"latency at {tokens} tokens: the student has {positions} positions",
-            fix=f"{positions} tokens or less",
-        )
+    config = _config(task, base, architecture, layers, tokens)
     key = _key(config, task, variant, batch, tokens, threads)
     path = home / "latency" / f"{digest_text(json.dumps(key, sort_keys=True))}.json"
     known = _read(path)
@@ -127,7 +121,7 @@ def estimated_flop(
     at all.
     Raises ModelError as `measure_cost`.
     """
-    config = _config(task, base, architecture, layers)
+    config = _config(task, base, architecture, layers, tokens)
     try:
         return _counted(config, task.type, batch, tokens, "meta")
     except RuntimeError:  # a forward pass that looks at values, which tensors without data have not
@@ -151,10 +145,22 @@ def steady(session: Classifier, batch: int, tokens: int, vocab: int) -> Latency:
     return rounds[0]
 
 
-def _config(task: Task, base: str | Path, architecture: Architecture | None, layers: list[int] | None) -> Any:
-    return (
-        base_config(base, task, layers) if architecture is None else student_config(architecture, base, task)
-    )
+def _config(
+    task: Task, base: str | Path, architecture: Architecture | None, layers: list[int] | None, tokens: int
+) -> Any:
+    """The config of the student. Raises ModelError where it has fewer positions than there are tokens."""
+    if architecture is None:
+        config = base_config(base, task, layers)
+    else:
+        config = student_config(architecture, base, task)
+    rows = getattr(config, "max_position_embeddings", None)
+    positions = None if rows is None else rows - rows_before(config)
+    if positions is not None and tokens > positions:
+        raise ModelError(
+            f"latency at {tokens} tokens: the student has {positions} positions",
+            fix=f"{positions} tokens or less",
+        )
+    return config
 
 
 def _counted(config: Any, task: TaskName, batch: int, tokens: int, device: str) -> int:
@@ -201,7 +207,7 @@ def _key(config: Any, task: Task, variant: Variant, batch: int, tokens: int, thr
         "tokens": tokens,
         "threads": threads,
         "machine": f"{cpu_name()}, {os.cpu_count()} cores",
-        "onnxruntime": version("onnxruntime"),
+        **{name: version(name) for name in ("onnxruntime", "torch", "transformers", "onnx")},
     }
 
 

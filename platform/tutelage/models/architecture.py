@@ -48,11 +48,21 @@ _FOLLOW_SHAPE = (
     "true_hidden_size",
 )
 """Never taken from a base: they follow from the shape."""
-_SAME_LAYER = ("num_key_value_heads", "head_dim", "intra_bottleneck_size", "num_feedforward_networks")
+_SAME_LAYER = (
+    "num_key_value_heads",
+    "head_dim",
+    "intra_bottleneck_size",
+    "num_feedforward_networks",
+    "use_bottleneck",
+    "use_bottleneck_attention",
+    "key_query_shared_bottleneck",
+    "normalization_type",
+    "inner_group_num",
+)
 """What must be equal beside width, heads and feed_forward for a layer to fit another model."""
 _BEHIND_PADDING = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text"}
-    | {"longformer", "ibert", "xmod"}
+    | {"longformer", "ibert", "xmod", "esm", "lilt", "layoutlmv3", "luke", "markuplm"}
 )
 """Families whose position ids start at pad_token_id + 1."""
 
@@ -77,9 +87,10 @@ def student_config(architecture: Architecture, base: str | Path, task: Task) -> 
     names: dict[str, Any] = {field: _name(plain, candidates) for field, candidates in _NAMES.items()}
     _check_names(architecture, names)
     _check_options(architecture, plain, names)
-    working = _working_width(architecture, plain)
     old = read_config(base)
     values = _inherited(plain, old, set(names.values()))
+    bottleneck = {"use_bottleneck": getattr(plain, "use_bottleneck", False), **values, **architecture.options}
+    working = _working_width(architecture, bool(bottleneck["use_bottleneck"]))
     values |= {
         names["depth"]: architecture.depth,
         names["width"]: architecture.width,
@@ -109,6 +120,11 @@ def base_config(base: str | Path, task: Task, layers: list[int] | None = None) -
     """The config of a student cut from `base` to `layers`. Raises ModelError."""
     config = read_config(base)
     if layers:
+        if layers[-1] >= config.num_hidden_layers:
+            raise ModelError(
+                f"student.layers {layers}: {base} has layers 0 to {config.num_hidden_layers - 1}",
+                fix="name layers it has",
+            )
         config.num_hidden_layers = len(layers)
         if getattr(config, "layer_types", None):
             config.layer_types = [config.layer_types[index] for index in layers]
@@ -269,12 +285,14 @@ def _inherited(plain: Any, old: Any, shape: set[str | None]) -> dict[str, Any]:
     positions = getattr(old, "max_position_embeddings", None)
     key = rename("max_position_embeddings", "max_position_embeddings")
     if positions and hasattr(plain, key):
-        values[key] = positions - _rows_before(old) + _rows_before(plain, old.pad_token_id)
+        values[key] = positions - rows_before(old) + rows_before(plain, old.pad_token_id)
     return values
 
 
-def _rows_before(config: Any, pad: int | None = None) -> int:
+def rows_before(config: Any, pad: int | None = None) -> int:
     """Rows of the position table that stand for no position."""
+    if config.model_type == "mpnet":
+        return 2  # its padding row is 1, whatever the config says
     if config.model_type not in _BEHIND_PADDING:
         return 0
     return int(config.pad_token_id if pad is None else pad) + 1
@@ -285,11 +303,9 @@ def _rank(plain: Any, old: Any) -> int:
     return int((old if same else plain).embedding_size)
 
 
-def _working_width(architecture: Architecture, plain: Any) -> int:
+def _working_width(architecture: Architecture, bottleneck: bool) -> int:
     """The width that heads and feed-forward blocks see."""
-    if architecture.family != "mobilebert" or not architecture.options.get(
-        "use_bottleneck", plain.use_bottleneck
-    ):
+    if architecture.family != "mobilebert" or not bottleneck:
         return architecture.width
     narrow = int(architecture.options.get("intra_bottleneck_size", max(1, architecture.width // 4)))
     if narrow % architecture.heads:

@@ -64,13 +64,13 @@ def new_student(
     if architecture is None:
         model = load_model(base, task.type, list(task.labels) or None, dropout=dropout)
         return prepare_for_training(model, method, layers)
-    body = load_body(base)
     config = student_config(architecture, base, task)
-    check_method(method, config, body.config)
     if dropout is not None:
         set_dropout(config, dropout)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # also for what the base itself lacks, such as a pooler
+        body = load_body(base)
+        check_method(method, config, body.config)
         model = build(config, task.type).eval()
     whole = start_from(model, body, seed)
     if isinstance(method, PartialFinetune) and method.freeze_embeddings and not whole:
@@ -187,6 +187,8 @@ def _map_embeddings(model: Any, body: Any, generator: torch.Generator) -> bool:
         count = min(len(segments.weight), len(our_segments.weight))
         rows_Xd = _lifted(body, segments.weight[:count])
         our_segments.weight[:count] = mapped(rows_Xd, our_segments.weight.shape[1])
+    elif our_segments is not None:
+        our_segments.weight.zero_()  # the base adds nothing to a token of the first segment
     return ours is None or positions is not None
 
 
