@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,23 @@ from tune_spaces.asking import Labels, Verdict
 from tune_spaces.space import Space
 from tune_spaces.trial import trial_job
 from tutelage.config import JobConfig
-from tutelage.errors import TutelageError
+from tutelage.errors import ConfigError, TutelageError
+from tutelage.signals.spec import PayloadSpec
 
 SHARED = ("name", "seed", "task", "data", "teachers", "stream", "export", "serve", "search", "ray")
 """Sections that all trials have in common; of `teachers` the payloads may be searched."""
+MEASURED = ("sequence-classification", "token-classification")
+"""Tasks whose students are exported, and so have a latency."""
+
+
+def check_payloads(payloads: Mapping[str, PayloadSpec]) -> None:
+    """Raise ConfigError for a payload that needs its teacher beside the store."""
+    name = next((name for name, spec in payloads.items() if spec.kind == "hidden"), None)
+    if name is not None:
+        raise ConfigError(
+            f"teachers.{name}.payload: hidden states need the teacher's output layer, and trials ask no teacher",
+            fix=f"teachers.{name}.payload={{type: dense, dtype: bf16}}",
+        )
 
 
 class Gate:
@@ -37,7 +51,8 @@ class Gate:
         try:
             job = trial_job(self._space.job, self._searched, self._searched.point(labels))
             check_shape(job, self._space.student)
-            planned(replace(self._space, job=job), self._measured)
+            plans = planned(replace(self._space, job=job), self._measured)
+            check_payloads({plan.teacher: plan.spec for plan in plans})
             found = self.cost(job) if self.measures else {}
         except TutelageError as error:
             return Verdict(error.problem.removeprefix("the search: "))

@@ -82,7 +82,7 @@ def _population(one: PBT | PB2, goal: str, mode: str, space: Space, check: Check
         }
         return pb2.PB2(hyperparam_bounds=bounds, **common)
     return schedulers.PopulationBasedTraining(
-        hyperparam_mutations={key: domain(value) for key, value in space.keys.items()},
+        hyperparam_mutations={key: _mutation(value) for key, value in space.keys.items()},
         resample_probability=one.resample,
         **common,
     )
@@ -105,15 +105,10 @@ class Bounded:
                 break
         return {**labels, **kept}
 
-    def __reduce__(self) -> Any:
-        # A scheduler is saved with its state; the next process brings a check of its own.
-        return Bounded, (self._space, _anything)
 
-
-def _anything(_labels: Labels) -> Any:
-    from tune_spaces.asking import Verdict
-
-    return Verdict()
+def _mutation(one: Any) -> Any:
+    """How a value is moved: to a neighbour in the list of a choice, else by a factor."""
+    return [label(value) for value in one.values] if isinstance(one, Choice) else domain(one)
 
 
 def _inside(one: Any, value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import signal
 import threading
@@ -26,7 +27,7 @@ from actors.scoring import LateScorer, Pass, check_store, on_demand, score, text
 from actors.teacher import TeacherSpec
 from actors.workspace import Workspace, forget
 from tune_spaces.asking import Asking, proposer, random_point
-from tune_spaces.gate import SHARED, Gate
+from tune_spaces.gate import MEASURED, SHARED, Gate, check_payloads
 from tune_spaces.records import Book, Record, front
 from tune_spaces.scheduling import check_movable, domain, scheduler
 from tune_spaces.space import Space, check_space, own_point, words_of
@@ -89,6 +90,17 @@ def searched_space(space: Workspace) -> Space:
             f"search.goals: no trial can report {job.search.goals[0]}, since no validation row has a label",
             fix="give a source with labels `splits: {validation: ...}`, or label some rows",
         )
+    if isinstance(job.search.stops_by, Fidelity) and not job.teachers:
+        raise ConfigError(
+            "search.scheduler fidelity: there is no teacher to follow", fix="use scheduler asha or none"
+        )
+    asks = {*job.search.goals, *(k for k, v in job.search.limits.model_dump().items() if v is not None)}
+    if asks & {"latency_ms", "size_mb"} and job.task.type not in MEASURED:
+        raise ConfigError(
+            f"search: latency and size are measured of {', '.join(MEASURED)}, and task.type is {job.task.type}",
+            fix="leave latency_ms and size_mb out of search.goals and search.limits",
+        )
+    trial_job(job, found, {})
     if job.on_policy is not None:
         raise ConfigError(
             "on_policy: its texts are new in every trial, so trials cannot share what teachers said of them",
@@ -110,9 +122,11 @@ def search(
     searched = searched_space(space)
     specs = teacher_specs(space, finetuned)
     terms = terms_of(space, searched, specs)
+    folder = space.runs / terms.id
     if fresh:
         forget(space, terms.id)
-    folder = space.runs / terms.id
+    if not (folder / TRIALS).exists():
+        _forget_state(f"{storage}/runs/{terms.id}")
     check_terms(terms, folder)
     book = Book(folder / TRIALS)
     reused = book.closed
@@ -184,6 +198,15 @@ def _search(
         forget_checkpoints(place)
 
 
+def _forget_state(place: str) -> None:
+    """Remove what Tune kept of a search whose trials are not known any more."""
+    from fsspec.core import url_to_fs
+
+    files, path = url_to_fs(f"{place}/tune")
+    if files.exists(path):
+        files.rm(path, recursive=True)
+
+
 def forget_checkpoints(place: str, trial: str = "*") -> None:
     """Remove what trials have left to go on from: it takes far more room than all else of a search."""
     from fsspec.core import url_to_fs
@@ -230,6 +253,7 @@ def _prepare(
     """The one pass: measure teachers where a combiner may need it, and put all signals into the store."""
     job = space.job
     training = student_training(space, specs, terms.id, storage, {})
+    check_payloads(training.payloads)
     follow = isinstance(job.search.stops_by, Fidelity) and bool(specs)
     check_store(training, follow=follow)
     fleet = on_demand(space, specs)
@@ -257,8 +281,12 @@ def _prepare(
 
 
 def _may_measure(space: Workspace, searched: Space) -> bool:
-    combining = any(words_of(key)[0] == "combiner" for key in (*searched.keys, *searched.base))
-    return len(space.job.teachers) > 1 and (space.job.combiner.type == "validated" or combining)
+    """Whether some trial may weigh teachers by what they are worth on the validation rows."""
+    combiners = {k: v for k, v in searched.keys.items() if words_of(k)[0] == "combiner"}
+    texts = [str(searched.base.get("combiner", "")), *(str(one.model_dump()) for one in combiners.values())]
+    return len(space.job.teachers) > 1 and (
+        space.job.combiner.type == "validated" or any("validated" in text for text in texts)
+    )
 
 
 def _asking(space: Workspace, searched: Space, gate: Gate, terms: Terms) -> tuple[Asking, list[str]]:
@@ -272,7 +300,8 @@ def _asking(space: Workspace, searched: Space, gate: Gate, terms: Terms) -> tupl
     known, guesses = known_points(space, searched, terms) if config.warm_start else ([], [])
     if known or guesses:
         notes.append(f"begins with {len(known)} trials and {len(guesses)} guesses of earlier searches")
-    first += [labels for labels in guesses if labels not in first]
+    best = max(known, key=lambda one: one.values[0] * (1 if modes[0] == "max" else -1), default=None)
+    first += [labels for labels in ([best.labels] if best else []) + guesses if labels not in first]
     source = proposer(searched, config, modes, space.job.seed, known)
     return Asking(source, gate, first, config.goals, modes), notes
 
@@ -296,7 +325,7 @@ def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, place: str) -
         given = {"search_alg": None if going_on else _population(shared, asking, config.trials)}
         given["config"] = {key: domain(one) for key, one in shared.searched.keys.items()}
     with _contained():
-        tune.run(
+        analysis: Any = tune.run(
             tune.with_parameters(run_trial, shared=shared),
             name="tune",
             storage_path=place,
@@ -307,22 +336,29 @@ def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, place: str) -
             scheduler=scheduler(
                 config, shared.searched, mode_of(config.goals[0]), gate, shared.space.job.seed
             ),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if population else 2),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=_kept(config)),
             callbacks=[watch, *sinks(config, shared.space.runs / shared.search, watch.note)],
             max_concurrent_trials=config.concurrent,
             max_failures=RETRIES,
             raise_on_failed_trial=False,
             reuse_actors=True,
-            resume="AUTO+RESTART_ERRORED",
+            resume="AUTO+ERRORED",
             verbose=0,
             **given,
         )
+    watch.know(analysis.trials)  # where all were over before, Tune has made no step
     late: Pass = ray.get(scorer.total.remote())
     ray.kill(scorer)
     if late.calls:
         watch.asked(late.calls, late.texts)
     if watch.unfinished():
         raise KeyboardInterrupt
+
+
+def _kept(config: SearchConfig) -> int:
+    """Checkpoints of a trial: those that a snapshot of some seconds ago, or another trial, may still want."""
+    one = config.stops_by
+    return 3 + (math.ceil(one.interval * config.reports) if isinstance(one, PBT | PB2) else 0)
 
 
 def _population(shared: Shared, asking: Asking, trials: int) -> Any:
@@ -335,7 +371,9 @@ def _population(shared: Shared, asking: Asking, trials: int) -> Any:
         if not isinstance(labels, dict):
             raise ConfigError(f"search: {asking.ended}", fix="widen search.space, or lower search.trials")
         points.append(labels)
-    return BasicVariantGenerator(points_to_evaluate=points)
+    return BasicVariantGenerator(
+        points_to_evaluate=points, max_concurrent=shared.space.job.search.concurrent or 0
+    )
 
 
 def _can_resume(place: str) -> bool:

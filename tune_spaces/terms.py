@@ -55,6 +55,8 @@ def terms_of(space: Workspace, searched: Space, specs: list[TeacherSpec]) -> Ter
         "data": space.rows.fingerprint,
         "student": fingerprint(space.student.folder, space.student.folder),
         **{f"teachers.{spec.name}": spec.fingerprint for spec in specs},
+        "serve.variant": job.serve.variant,
+        "serve.threads": job.serve.threads,
         **{f"search.{k}": v for k, v in job.search.model_dump(mode="json").items() if k not in NO_TERMS},
         **{f"search.space.{key}": one.model_dump(mode="json") for key, one in searched.keys.items()},
         **{f"search.space.{key} (set)": value for key, value in searched.base.items()},
@@ -102,7 +104,12 @@ def known_points(space: Workspace, searched: Space, terms: Terms) -> tuple[list[
         if any(facts.get(key) != terms.facts[key] for key in ("data", "search.goals")):
             continue
         goals = space.job.search.goals
-        ranked = [r for r in book.ranked(goals[0]) if r.status == "done" and searched.holds(r.labels)]
+        ranked = [
+            record
+            for record in book.ranked(goals[0])
+            # What changed its values on the way tells nothing of its last ones.
+            if record.status == "done" and searched.holds(record.labels) and not record.last.get("parent")
+        ]
         if all(facts.get(key) == value for key, value in terms.facts.items() if _counts(key)):
             for record in ranked:
                 values = [record.value(goal) for goal in goals]
@@ -115,7 +122,8 @@ def known_points(space: Workspace, searched: Space, terms: Terms) -> tuple[list[
 
 def _counts(key: str) -> bool:
     """Whether values found under another fact of this name are other values."""
-    return key in ("job", "student", "search.budget") or key.startswith("teachers.")
+    same = ("job", "student", "search.budget", "search.device", "serve.variant", "serve.threads")
+    return key in same or key.startswith("teachers.")
 
 
 def _short(value: Any) -> str:

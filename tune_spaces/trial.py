@@ -15,10 +15,12 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from actors.distill import student_training
 from actors.on_demand import Scored
@@ -27,7 +29,7 @@ from actors.training import Training, TrainState
 from actors.workspace import Workspace
 from tune_spaces.space import Space, job_at
 from tutelage.config import JobConfig
-from tutelage.errors import TutelageError
+from tutelage.errors import ConfigError, TrainError, TutelageError
 
 WORST = {"accuracy": 0.0, "loss": 1e9, "fidelity": 1e9}
 """What a trial that failed reports, so that schedulers and searchers have a number."""
@@ -84,7 +86,14 @@ def trial_job(job: JobConfig, searched: Space, point: dict[str, Any]) -> JobConf
         "gpus_per_worker": search.gpus_per_trial,
     }
     train["threads"] = max(1, round(search.cpus_per_trial))
-    return found.model_copy(update={"train": type(found.train).model_validate(train)})
+    try:
+        return found.model_copy(update={"train": type(found.train).model_validate(train)})
+    except ValidationError as error:
+        why = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        raise ConfigError(
+            f"a trial with search.cpus_per_trial and search.gpus_per_trial: {why}",
+            fix="set search.gpus_per_trial, or train.precision",
+        ) from None
 
 
 def run_trial(config: dict[str, Any], shared: Shared) -> None:
@@ -146,8 +155,14 @@ def _train(config: dict[str, Any], shared: Shared, begin: float) -> None:
         end_id=tokenizer.eos_token_id,
         follow=shared.follow,
     )
-    lineage.begin(state.step / trainer.total, name, config)
     keeper.start_s, keeper.total = time.monotonic() - begin, trainer.total
+    over = state.step >= trainer.total or state.stopped_early
+    if state.points and (start.unheard or over):
+        # A driver that died may not have heard it; one that has takes it for the same report.
+        tune.report(keeper.figures(state))
+    if over:
+        return
+    lineage.begin(state.step / trainer.total, name, config)
     trainer.run(state, best)
 
 
@@ -196,7 +211,6 @@ class TrialKeeper:
         from ray import tune
         from safetensors.torch import save_file
 
-        point = state.points[-1]
         with tempfile.TemporaryDirectory(prefix="tutelage-") as name:
             folder = Path(name)
             self._engine.save(folder)
@@ -204,21 +218,23 @@ class TrialKeeper:
                 save_file(best, folder / BEST)
             kept = {"state": state.to_json(), "lineage": self._lineage.stretches}
             (folder / STATE).write_text(json.dumps(kept))
-            tune.report(
-                {
-                    "accuracy": point["accuracy"],
-                    "loss": point["validation_loss"],
-                    **({"fidelity": point["fidelity"]} if "fidelity" in point else {}),
-                    "status": "ran",
-                    "step": state.step,
-                    "progress": 100.0 if state.stopped_early else 100 * state.step / self.total,
-                    "seconds": state.seconds,
-                    "start_s": self.start_s,
-                    "lineage": json.dumps(self._lineage.stretches),
-                    "parent": self._lineage.parent or "",
-                },
-                checkpoint=tune.Checkpoint.from_directory(folder),
-            )
+            tune.report(self.figures(state), checkpoint=tune.Checkpoint.from_directory(folder))
+
+    def figures(self, state: TrainState) -> dict[str, Any]:
+        """What is reported of the last evaluation."""
+        point = state.points[-1]
+        return {
+            "accuracy": point["accuracy"],
+            "loss": point["validation_loss"],
+            **({"fidelity": point["fidelity"]} if "fidelity" in point else {}),
+            "status": "ran",
+            "step": state.step,
+            "progress": 100.0 if state.stopped_early else 100 * state.step / self.total,
+            "seconds": state.seconds,
+            "start_s": self.start_s,
+            "lineage": json.dumps(self._lineage.stretches),
+            "parent": self._lineage.parent or "",
+        }
 
 
 def _join_group() -> None:
@@ -239,6 +255,8 @@ class Start:
     state: TrainState = field(default_factory=TrainState)
     lineage: Lineage = field(default_factory=Lineage)
     best: dict[str, Any] | None = None
+    unheard: bool = False
+    """Tune does not know of it, so its report may be lost."""
 
 
 def go_on(engine: Any, given: str | None, own: list[str], name: str, values: dict[str, Any]) -> Start:
@@ -255,13 +273,27 @@ def go_on(engine: Any, given: str | None, own: list[str], name: str, values: dic
         name: of the trial.
         values: of the trial, as labels.
     """
-    tried = [given] if given and not _mine(given, name, values) else [*own, *([given] if given else [])]
+    foreign = given is not None and not _mine(given, name, values)
+    tried = [given] if given and foreign else [*own, *([given] if given else [])]
     for folder in tried:
         try:
-            return _take(engine, Path(folder))
+            start = _take(engine, Path(folder))
+            start.unheard = folder != given and start.state.step > _step(given)
+            return start
         except (OSError, ValueError, KeyError, RuntimeError, TutelageError):
             continue  # a write that was cut short; an older one is whole
+    if foreign:
+        raise TrainError(
+            f"trial {name}: the weights that it was to take over cannot be read", fix="repeat the command"
+        )
     return Start()
+
+
+def _step(folder: str | None) -> int:
+    try:
+        return int(json.loads((Path(folder or "") / STATE).read_text())["state"]["step"])
+    except (OSError, ValueError, LookupError):
+        return 0
 
 
 def _mine(folder: str, name: str, values: dict[str, Any]) -> bool:
@@ -292,6 +324,11 @@ def _checkpoints(place: str, name: str, given: Any) -> Iterator[tuple[str | None
         here = []
         for number, one in enumerate(own[:2]):
             target = f"{scratch}/{number}"
-            files.get(one, target, recursive=True)
-            here.append(target)
-        yield (given.to_directory(f"{scratch}/given") if given is not None else None), here
+            with suppress(OSError):  # Tune may be removing it
+                files.get(one, target, recursive=True)
+                here.append(target)
+        there: str | None = None
+        if given is not None:
+            with suppress(OSError):  # removed since Tune wrote it down
+                there = given.to_directory(f"{scratch}/given")
+        yield there, here

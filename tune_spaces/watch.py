@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +18,8 @@ from tutelage.progress import Row, Stage, Table
 
 SHOWN = 8
 """Trials of the live table."""
+FORGET_S = 60.0
+"""A trial's checkpoints stay so long after its end: a snapshot of the search may still say that it runs."""
 
 
 class Watch(Callback):
@@ -31,6 +36,8 @@ class Watch(Callback):
         """`forget` is told of each trial that needs its checkpoints no more."""
         self._book, self._asking, self._config, self._stage = book, asking, config, stage
         self._forget = forget or (lambda trial: None)
+        self._over: deque[tuple[float, str]] = deque()
+        """When each trial ended whose checkpoints are still there."""
         self._trials: dict[str, str] = {}
         self.notes: list[str] = []
 
@@ -45,11 +52,19 @@ class Watch(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has looked at all its trials."""
+        self.know(trials)
+        while self._over and time.monotonic() - self._over[0][0] > FORGET_S:
+            self._forget(self._over.popleft()[1])
+
+    def know(self, trials: list[Any]) -> None:
+        """These are the trials that Tune knows, and how they are."""
         self._trials = {trial.trial_id: trial.status for trial in trials}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial begins, or goes on."""
-        self._book.begin(trial.trial_id, dict(trial.config), self._asking.measures.get(trial.trial_id, {}))
+        known = self._book.records.get(trial.trial_id)
+        labels = known.labels if known is not None else dict(trial.config)
+        self._book.begin(trial.trial_id, labels, self._asking.measures.get(trial.trial_id, {}))
         self._show()
 
     def on_trial_result(
@@ -69,14 +84,17 @@ class Watch(Callback):
             "lineage",
             "parent",
         )
-        self._book.begin(trial.trial_id, dict(trial.config), self._asking.measures.get(trial.trial_id, {}))
+        # A population gives a trial values that it may never train with; only a report says by which it did.
+        stretches = json.loads(result.get("lineage", "[]"))
+        labels = stretches[-1]["values"] if stretches else dict(trial.config)
+        self._book.begin(trial.trial_id, labels, self._asking.measures.get(trial.trial_id, {}))
         self._book.report(trial.trial_id, {key: result[key] for key in kept if key in result})
         self._show()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ran to its end, or was stopped."""
         self._book.end(trial.trial_id)
-        self._forget(trial.trial_id)
+        self._over.append((time.monotonic(), trial.trial_id))
         self._show()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

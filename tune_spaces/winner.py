@@ -17,8 +17,8 @@ def winner_job(job: JobConfig, searched: Space, record: Record) -> JobConfig:
     A trial of `pbt` has changed its values on the way, by its own lead or with another's weights: they become
     schedules in steps, by which one training repeats what a line of trials has done.
     """
-    point: dict[str, Any] = searched.point(record.labels)
     stretches = json.loads(record.last.get("lineage", "[]"))
+    point: dict[str, Any] = searched.point(stretches[-1]["values"] if stretches else record.labels)
     if len(stretches) > 1:
         at = [stretch["progress"] for stretch in stretches[1:]]
         for key in point:
