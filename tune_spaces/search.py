@@ -97,7 +97,7 @@ def searched_space(space: Workspace) -> Space:
     asks = {*job.search.goals, *(k for k, v in job.search.limits.model_dump().items() if v is not None)}
     if asks & {"latency_ms", "size_mb"} and job.task.type not in MEASURED:
         raise ConfigError(
-            f"search: latency and size are measured of {', '.join(MEASURED)}, and task.type is {job.task.type}",
+            f"search: latency and size are those of {', '.join(MEASURED)}, and task.type is {job.task.type}",
             fix="leave latency_ms and size_mb out of search.goals and search.limits",
         )
     trial_job(job, found, {})
