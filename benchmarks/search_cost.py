@@ -1,6 +1,6 @@
 """What trials cost: with one pass of the teachers for all, and with teachers of their own.
 
-    TUTELAGE_HOME=... python -m benchmarks.search_cost [--trials 1 4 8 16] [--own 16]
+    TUTELAGE_HOME=... python -m benchmarks.search_cost [--trials 1 4 8 16] [--own 16] [--layers 1]
 
 The teachers of examples/reviews.yaml must be made (`tutelage finetune examples/reviews.yaml`). The student
 reads 400 rows a domain once. `shared`: `tutelage tune`'s search, from an empty signal store. `own`: the same
@@ -40,12 +40,13 @@ MOST = 16
 RATES = [1e-4 * 1.25**n for n in range(MOST)]
 
 
-def job(trials: int) -> JobConfig:
-    """The reviews, smaller, with so many learning rates to try."""
+def job(trials: int, layers: int) -> JobConfig:
+    """The reviews, smaller, with so many learning rates to try; the student keeps the lowest layers."""
     loaded = load_job(example(), ["combiner={type: uniform}", "train.epochs=1"]).job
     data = loaded.model_dump(mode="json")
     for pick in data["student"]["data"].values():
         pick["rows"] = ROWS
+    data["student"]["layers"] = list(range(layers))
     data["search"] = {
         "space": {"train.lr": {"type": "choice", "values": RATES}},
         "searcher": {"type": "grid"},
@@ -57,10 +58,10 @@ def job(trials: int) -> JobConfig:
     return JobConfig.model_validate(data)
 
 
-def shared(space: Workspace, trials: int) -> tuple[float, dict[str, int], list[float]]:
+def shared(space: Workspace, trials: int, layers: int) -> tuple[float, dict[str, int], list[float]]:
     """Seconds, teacher calls, and start-up seconds of each trial."""
     shutil.rmtree(space.signals, ignore_errors=True)
-    mine = replace(space, job=job(trials))
+    mine = replace(space, job=job(trials, layers))
     begin = time.monotonic()
     found = search(mine, finished_teachers(mine), Silent(), storage=str(space.home), fresh=True)
     starts = [record.last["start_s"] for record in found.book.records.values()]
@@ -98,12 +99,14 @@ def main() -> None:
     parser.add_argument(
         "--own", type=int, default=16, help="trials that are run with teachers of their own; more are scaled"
     )
+    parser.add_argument("--layers", type=int, default=1, help="layers of the student")
     asked = parser.parse_args()
     quiet_libraries()
     where = machine()
-    print(f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB; {4 * ROWS} rows, 3 teachers", flush=True)
+    print(f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB", flush=True)
+    print(f"{4 * ROWS} rows, 3 teachers of 6 layers, student of {asked.layers}", flush=True)
     place = Path(home())
-    space = open_workspace(job(1), place, Silent())
+    space = open_workspace(job(1, asked.layers), place, Silent())
     signals = space.signals
     kept = signals.with_name("signals-kept")
     if signals.exists():
@@ -121,7 +124,7 @@ def main() -> None:
             heads = f"{'trials':>7s}{'shared s':>10s}{'own s':>8s}{'times':>7s}{'calls':>7s}{'own':>7s}"
             print(f"{heads}  start-up s")
             for trials in asked.trials:
-                took, calls, starts = shared(space, trials)
+                took, calls, starts = shared(space, trials, asked.layers)
                 apart = sum(seconds[:trials])
                 if trials > len(seconds):
                     apart *= trials / len(
