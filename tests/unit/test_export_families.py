@@ -1,4 +1,4 @@
-"""Students of every family as ONNX files: fp32 answers as torch does, int8 nearly so, with every matrix.
+"""Students of every family as ONNX files: fp32 answers as torch does, int8 nearly so, nothing left out.
 
 Shapes: B batch, T tokens, K inputs and M outputs of a matrix.
 """
