@@ -26,7 +26,7 @@ def check_payloads(payloads: Mapping[str, PayloadSpec]) -> None:
     name = next((name for name, spec in payloads.items() if spec.kind == "hidden"), None)
     if name is not None:
         raise ConfigError(
-            f"teachers.{name}.payload: hidden states need their teacher's output layer, and trials ask nobody",
+            f"teachers.{name}.payload: hidden states need their teacher's output layer, and trials ask none",
             fix=f"teachers.{name}.payload={{type: dense, dtype: bf16}}",
         )
 
