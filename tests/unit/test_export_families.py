@@ -28,6 +28,8 @@ from tutelage.testing import LABELS, tiny_classifier
 pytestmark = pytest.mark.unit
 
 FAMILIES = ("bert", "distilbert", "albert", "electra", "mobilebert")
+SHARED = 1024
+"""ALBERT's feed-forward width: a shared matrix of 8192 numbers or less is folded by the exporter itself."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def trained(base: str, family: str, folder: Path) -> Any:
     """A student of two layers as a training leaves it: saved, and its weights moved from their start."""
-    shape = Architecture(family=family, depth=2, width=16, heads=2)
+    feed = SHARED if family == "albert" else None
+    shape = Architecture(family=family, depth=2, width=16, heads=2, feed_forward=feed)
     task = SequenceClassification(labels=list(LABELS))
     model = new_student(task, base, None, shape, FullFinetune())
     generator = torch.Generator().manual_seed(0)

@@ -32,8 +32,8 @@ def narrowing_matrices(model: Any) -> list[str]:
 def fold_transposes(model: Any) -> None:
     """Store every constant matrix that the graph transposes as it is multiplied, in place.
 
-    torch's exporter does so for a matrix of one use. One that several layers share it leaves to the runtime,
-    and the quantizer of onnxruntime then takes it for no constant and leaves it as it is.
+    torch's exporter does so for a small matrix, and for one of one use. A large one that several layers share
+    it leaves to the runtime; the quantizer of onnxruntime then takes it for no constant and passes it by.
     """
     from onnx import numpy_helper
 
