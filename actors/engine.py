@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,6 +116,17 @@ class Engine:
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise TrainError(f"{folder}: holds no engine state", fix="start the run again with --fresh")
+
+
+def lone_group() -> None:
+    """The process group that DeepSpeed wants, with one member; it lives as long as the process."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return
+    os.environ.setdefault("LOCAL_RANK", "0")
+    place = Path(tempfile.mkdtemp(prefix="tutelage-")) / "group"
+    dist.init_process_group("gloo", init_method=f"file://{place}", rank=0, world_size=1)
 
 
 def inputs_of(batch: Batch, model: Any) -> dict[str, Tensor]:

@@ -24,9 +24,10 @@ from actors.fleet import Fleet
 from actors.session import session
 from actors.student import fit_all
 from actors.workspace import Workspace, open_workspace
-from tune_spaces.search import search
+from tune_spaces.ready_made import space_of
+from tune_spaces.search.opened import open_search
+from tune_spaces.search.run import search
 from tune_spaces.space import job_at
-from tune_spaces.spaces import space_of
 from tutelage.cli.quickstart import example
 from tutelage.cli.quiet import quiet_libraries
 from tutelage.cli.surroundings import machine
@@ -63,7 +64,7 @@ def shared(space: Workspace, trials: int, layers: int) -> tuple[float, dict[str,
     shutil.rmtree(space.signals, ignore_errors=True)
     mine = replace(space, job=job(trials, layers))
     begin = time.monotonic()
-    found = search(mine, finished_teachers(mine), Silent(), storage=str(space.home), fresh=True)
+    found = search(open_search(mine, finished_teachers(mine)), Silent(), storage=str(space.home), fresh=True)
     starts = [record.last["start_s"] for record in found.book.records.values()]
     return time.monotonic() - begin, found.book.calls, starts
 

@@ -18,9 +18,10 @@ import numpy as np
 from actors.finetune import finished_teachers
 from actors.session import session
 from actors.workspace import open_workspace
-from tune_spaces.records import Record
-from tune_spaces.search import Searched, search
-from tune_spaces.trial import trial_job
+from tune_spaces.search.opened import open_search
+from tune_spaces.search.records import Record
+from tune_spaces.search.run import Searched, search
+from tune_spaces.search.trial import trial_job
 from tutelage.cli.quickstart import example
 from tutelage.cli.quiet import quiet_libraries
 from tutelage.cli.surroundings import machine
@@ -73,7 +74,9 @@ def main() -> None:
         for name, searcher in (("searched", "{type: tpe, startup: 8}"), ("random", "{type: random}")):
             job = load_job(example(), [*common, f"search.searcher={searcher}"]).job
             space = open_workspace(job, place, Silent())
-            found[name] = search(space, finished_teachers(space), Silent(), storage=ray_session.storage)
+            found[name] = search(
+                open_search(space, finished_teachers(space)), Silent(), storage=ray_session.storage
+            )
             book = found[name].book
             print(
                 f"{name}: {len(book.records)} trials in {book.seconds:.0f} s, {len(book.refused)} refused, "

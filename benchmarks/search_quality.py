@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,9 @@ from actors.judge_student import judge_student
 from actors.on_demand import Scored
 from actors.session import session
 from actors.workspace import Workspace, open_workspace
-from tune_spaces.search import search
-from tune_spaces.winner import winner_job
+from tune_spaces.search.opened import open_search
+from tune_spaces.search.run import search
+from tune_spaces.search.winner import winner_job
 from tutelage.cli.quickstart import example
 from tutelage.cli.quiet import quiet_libraries
 from tutelage.cli.surroundings import machine
@@ -47,9 +47,8 @@ def with_temperature(job: JobConfig, value: Any) -> JobConfig:
 def accuracy(space: Workspace, measured: dict[str, dict[str, float]], folder: str) -> float:
     """Train the job of the space in this process, and judge it on the test rows."""
     import torch
-    import torch.distributed as dist
 
-    from actors.engine import Engine
+    from actors.engine import Engine, lone_group
     from actors.trainer import Solo, Trainer
     from actors.training import TrainState
     from actors.worker import open_stream, quiet
@@ -58,11 +57,7 @@ def accuracy(space: Workspace, measured: dict[str, dict[str, float]], folder: st
     from tutelage.models.load import load_tokenizer
 
     quiet()
-    if not dist.is_initialized():
-        os.environ.setdefault("LOCAL_RANK", "0")
-        dist.init_process_group(
-            "gloo", init_method=f"file://{tempfile.mkdtemp()}/group", rank=0, world_size=1
-        )
+    lone_group()
     torch.set_num_threads(1)
     training = student_training(
         space, teacher_specs(space, finished_teachers(space)), "quality", "", measured
@@ -99,7 +94,7 @@ def main() -> None:
         import ray
 
         teachers = finished_teachers(space)
-        found = search(space, teachers, Silent(), storage=ray_session.storage)
+        found = search(open_search(space, teachers), Silent(), storage=ray_session.storage)
         specs = teacher_specs(space, teachers)
         nobody: dict[str, Any] = {spec.name: Scored(spec.name) for spec in specs}
         with Silent().stage("measure") as stage:

@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 
 from actors.channel import TeacherChannel
-from actors.engine import Engine
+from actors.engine import Engine, lone_group
 from actors.losses import asker
 from actors.members import FixedMembers
 from actors.replica import RayReplica
@@ -173,7 +173,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     quiet_libraries()
-    os.environ.setdefault("LOCAL_RANK", "0")
     torch.set_num_threads(2)
     where, load = machine(), os.getloadavg()[0]
     print(f"{where.cpu}, {where.cores} cores, {where.memory_gb} GiB, load {load:.1f}")
@@ -186,7 +185,7 @@ def main() -> None:
         import ray
 
         folder = Path(name)
-        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
+        lone_group()
         paced = ray.remote(PacedTeacher).options(num_cpus=0)
         handles = [paced.remote(f"t{k}", LATENCY_S) for k in range(max(TEACHERS))]
         for student, make in (("classifier", classifier), ("causal-lm", causal_lm)):

@@ -1,1 +1,1 @@
-"""Spaces that distillation depends on, and the search in them on Ray Tune."""
+"""What a search may change, a file each; `space.py` says what a space is, `search/` is the search itself."""

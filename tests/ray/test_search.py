@@ -18,9 +18,10 @@ from actors.session import Session
 from actors.workspace import Workspace
 from tests.ray import train_samples as sample
 from tests.ray.processes import python
-from tune_spaces.records import Book
-from tune_spaces.search import TRIALS, Searched, search
-from tune_spaces.winner import is_own, winner_job
+from tune_spaces.search.opened import TRIALS, open_search
+from tune_spaces.search.records import Book
+from tune_spaces.search.run import Searched, search
+from tune_spaces.search.winner import is_own, winner_job
 from tutelage.config import JobConfig
 from tutelage.config.load import dump_yaml
 from tutelage.errors import ConfigError
@@ -49,7 +50,7 @@ def with_search(place: Workspace, **wanted: Any) -> Workspace:
 
 
 def run(place: Workspace, cluster: Session, **wanted: Any) -> Searched:
-    return search(with_search(place, **wanted), {}, Silent(), storage=str(place.home))
+    return search(open_search(with_search(place, **wanted), {}), Silent(), storage=str(place.home))
 
 
 def test_teachers_are_asked_once_for_all_trials_and_a_failing_trial_ends_nothing(

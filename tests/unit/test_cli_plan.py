@@ -17,6 +17,7 @@ from actors.speeds import remember
 from actors.workspace import Workspace, open_workspace
 from tutelage.cli.console import Console
 from tutelage.cli.plan import distill_plan, show_distill_plan
+from tutelage.cli.plan_search import search_plan, show_search_plan
 from tutelage.config import JobConfig
 from tutelage.errors import ConfigError
 from tutelage.progress import Silent
@@ -161,3 +162,29 @@ def test_a_payload_that_cannot_be_is_refused_by_the_plan(job: dict[str, Any], tm
     biased["teachers"] = [{**job["teachers"][0], "payload": {"type": "sampled"}}]
     with pytest.raises(ConfigError, match="sampled"):
         distill_plan(opened(biased, tmp_path), fresh=False)
+
+
+def test_a_search_is_planned_before_it_costs_anything(job: dict[str, Any], tmp_path: Path) -> None:
+    """Keys with their values and the job's own, texts that are scored once, the steps of a trial."""
+    rate = {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}
+    search = {"space": {"train.lr": rate}, "trials": 7, "budget": {"epochs": 1}, "cpus_per_trial": 2}
+    space = opened({**job, "search": search}, tmp_path)
+    score(space, "one", ROWS - 9)
+    out = io.StringIO()
+    show_search_plan(Console(as_json=True, stdout=out, stderr=io.StringIO()), search_plan(space))
+    plan = json.loads(out.getvalue())
+    assert plan["searched"] == [
+        {"key": "train.lr", "values": "1e-05 to 0.001, logarithmic", "the job's own": "5e-05"}
+    ]
+    assert [(row["teacher"], row["to score"]) for row in plan["teachers"]] == [("one", 9), ("two", ROWS)]
+    trials = next(row for row in plan["plan"] if row["step"] == "search")
+    assert (trials["does"], trials["epochs"], trials["steps"]) == ("7 trials, tpe, asha", 1, ROWS // 8)
+    assert not list((space.home / "runs").glob("*"))
+
+
+def test_a_space_that_cannot_be_is_refused_by_its_plan(job: dict[str, Any], tmp_path: Path) -> None:
+    space = opened(
+        {**job, "search": {"space": {"train.lrr": {"type": "int", "low": 1, "high": 2}}}}, tmp_path
+    )
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        search_plan(space)

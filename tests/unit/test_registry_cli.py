@@ -125,7 +125,11 @@ def test_runs_are_listed_shown_and_filtered(registry: Registry) -> None:
     assert [(row["run"], row["figures"]["loss"]) for row in answer["runs"]] == [("d-1", 0.25)]
     assert "0.250" in call("runs", "ls", "--kind", "distill")[1]
     assert call("runs", "show", "d-1", "--config")[1] == "name: reviews\n"
-    assert "status: done" in call("runs", "show", "d-1")[1]
+    shown = call("runs", "show", "d-1")[1]
+    assert "status: done" in shown
+    # One command trains it again, from the job that is kept.
+    again = "tutelage runs show d-1 --config > d-1.yaml && tutelage distill d-1.yaml --fresh"
+    assert f"again: {again}" in shown
 
 
 def test_an_unknown_status_says_which_there_are() -> None:

@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 
 from tests.unit.report_sample import sample
+from tests.unit.search_sample import sample as search_sample
 from tutelage.cli.main import LOOK, Verb, main
 from tutelage.cli.report import find_report, report
 from tutelage.errors import ConfigError, StoreError
 from tutelage.report import write
 from tutelage.report.figures import Report
+from tutelage.report.files import to_json
 from tutelage.report.html import render
-from tutelage.report.write import read_report, to_json, write_report
+from tutelage.report.search.write import write_search_report
+from tutelage.report.write import read_report, write_report
 
 pytestmark = pytest.mark.unit
 
@@ -123,6 +126,20 @@ def test_the_verb_renders_again_and_gives_all_figures(tmp_path: Path, monkeypatc
     assert console.human == str(runs / "run" / "report.html")
     assert (runs / "run" / "report.html").read_text(encoding="utf-8") == render(sample())
     assert console.data == json.loads(to_json(sample()))
+
+
+def test_the_page_of_a_search_is_rendered_again_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A search is found among the runs by its name, and as the newest."""
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
+    runs = runs_with_reports(tmp_path, "run")
+    page = write_search_report(search_sample(), runs / "search")
+    for which in ("search", None):
+        page.unlink()
+        console = Answers()
+        report(SimpleNamespace(obj=console), which)  # type: ignore[arg-type]
+        assert console.human == str(page)
+        assert page.exists()
+        assert console.data == json.loads(to_json(search_sample()))
 
 
 def test_open_shows_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,9 +9,9 @@ import pytest
 from ray.tune.search import Searcher
 
 from tests.unit.tune_samples import CARD, RATE, SHARP, tune_job
-from tune_spaces.asking import TRIES, Asking, Known, Listed, Verdict, proposer
+from tune_spaces.ready_made import space_of
+from tune_spaces.search.asking import TRIES, Asking, Known, Listed, Verdict, proposer
 from tune_spaces.space import Space
-from tune_spaces.spaces import space_of
 from tutelage.config.search import SearchConfig
 
 pytestmark = pytest.mark.unit

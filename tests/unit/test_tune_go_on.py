@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.trial import STATE, go_on, status_of
+from tune_spaces.search.trial import STATE, go_on, status_of
 from tutelage.errors import TrainError
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.importance import FEWEST, importances
+from tune_spaces.search.importance import FEWEST, importances
 from tutelage.report.search.figures import SearchedKey, TrialFigures
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.records import Book, Record, front
+from tune_spaces.search.records import Book, Record, front
 
 pytestmark = pytest.mark.unit
 

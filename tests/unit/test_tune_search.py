@@ -18,12 +18,14 @@ from actors.scorer import make_scorer
 from actors.scoring import check_store, score, texts_of
 from actors.workspace import Workspace, open_workspace
 from tests.unit.tune_samples import RATE
-from tune_spaces.gate import Gate
-from tune_spaces.records import Book
-from tune_spaces.search import _contained, pick, searched_space
+from tune_spaces.search.gate import Gate
+from tune_spaces.search.opened import TRIALS, open_search, searched_space
+from tune_spaces.search.records import Book
+from tune_spaces.search.run import _asking, _contained, pick
+from tune_spaces.search.terms import check_terms
 from tutelage.config import JobConfig
 from tutelage.config.search import SearchConfig
-from tutelage.errors import ConfigError, TeacherError
+from tutelage.errors import ConfigError, ModelError, TeacherError
 from tutelage.progress import Silent
 from tutelage.testing import LABELS, tiny_classifier, tiny_rows
 
@@ -184,3 +186,39 @@ def test_tune_leaves_neither_its_handler_of_ctrl_c_nor_its_variables() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         assert os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] == "1"
     assert (signal.getsignal(signal.SIGINT), dict(os.environ)) == before
+
+
+def test_a_search_begins_with_the_job_as_it_is_and_the_best_that_is_known(space: Workspace) -> None:
+    mine = other(space, search={"space": {"train.lr": RATE}})
+    opened = open_search(mine, {})
+    gate = Gate(mine, opened.searched, {})
+    first, _ = _asking(opened, gate)
+    assert first.suggest("t0") == {"train.lr": 5e-5}
+    earlier = open_search(other(space, search={"space": {"train.lr": RATE}, "trials": 3}), {})
+    check_terms(earlier.terms, earlier.folder)
+    book = Book(earlier.folder / TRIALS)
+    for name, lr, accuracy in (("a", 1e-4, 0.9), ("b", 2e-4, 0.6)):
+        book.begin(name, {"train.lr": lr}, {})
+        book.report(name, {"status": "ran", "step": 1, "progress": 100, "accuracy": accuracy, "loss": 1.0})
+        book.end(name)
+    warm, notes = _asking(opened, gate)
+    assert [warm.suggest(f"t{n}") for n in range(2)] == [{"train.lr": 5e-5}, {"train.lr": 1e-4}]
+    assert notes == ["begins with 2 trials and 0 guesses of earlier searches"]
+    cold = other(space, search={"space": {"train.lr": RATE}, "warm_start": False})
+    assert _asking(open_search(cold, {}), gate)[1] == []
+
+
+def test_a_student_of_another_architecture_is_what_is_trained(space: Workspace) -> None:
+    shape = {"family": "albert", "depth": 2, "width": 16, "heads": 2}
+    student = {**space.job.model_dump(mode="json")["student"], "architecture": shape}
+    mine = other(space, student=student)
+    training = student_training(mine, teacher_specs(mine, {}), "shape", "", {})
+    model = training.model()
+    assert (model.config.model_type, model.config.hidden_size) == ("albert", 16)
+
+
+def test_a_student_whose_shape_cannot_be_is_refused_before_any_training(space: Workspace) -> None:
+    job = space.job.model_dump(mode="json")
+    job["student"]["architecture"] = {"family": "brt", "depth": 2, "width": 16, "heads": 2}
+    with pytest.raises(ModelError, match="no 'brt'"):
+        open_workspace(JobConfig.model_validate(job), space.home, Silent())

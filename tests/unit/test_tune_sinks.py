@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.sinks import Guarded, sinks
+from tune_spaces.search.sinks import Guarded, sinks
 from tutelage.config.search import SearchConfig
 
 pytestmark = pytest.mark.unit
@@ -26,6 +26,9 @@ class Trial:
     """What MLflow's callback looks at."""
 
     trial_id, config = "t0", {"train.lr": 0.1}
+
+    def init_local_path(self) -> None:
+        pass
 
 
 def test_a_sink_that_fails_falls_silent_and_says_so_once() -> None:
@@ -66,3 +69,18 @@ def test_mlflow_keeps_values_and_results_of_each_trial(tmp_path: Path) -> None:
     (run,) = client.search_runs([client.get_experiment_by_name(tmp_path.name).experiment_id])
     assert run.data.params == {"train.lr": "0.1"}
     assert run.data.metrics["accuracy"] == 0.75
+
+
+def test_tensorboard_files_stand_in_the_folder_of_each_trial(tmp_path: Path) -> None:
+    notes: list[str] = []
+    (sink,) = sinks(SearchConfig(sinks=["tensorboard"]), tmp_path, notes.append)
+    trial = Trial()
+    trial.local_path, trial.evaluated_params = str(tmp_path), trial.config  # type: ignore[attr-defined]
+    sink.setup()
+    sink.on_trial_start(iteration=0, trials=[trial], trial=trial)
+    result = {"accuracy": 0.75, "training_iteration": 1, "timesteps_total": 1, "time_total_s": 1.0}
+    sink.on_trial_result(iteration=1, trials=[trial], trial=trial, result=result)
+    sink.on_trial_complete(iteration=1, trials=[trial], trial=trial)
+    assert notes == []
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    assert b"accuracy" in file.read_bytes()

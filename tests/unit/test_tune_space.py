@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.unit.tune_samples import CARD, RATE, SHARP, tune_job
-from tune_spaces.asking import random_point
+from tune_spaces.ready_made import SPACES, space_of
+from tune_spaces.search.asking import random_point
 from tune_spaces.space import Space, check_space, job_at, own_point
-from tune_spaces.spaces import SPACES, space_of
 from tutelage.config.load import job_digest
 from tutelage.errors import ConfigError
 

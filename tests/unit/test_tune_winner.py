@@ -11,13 +11,13 @@ import pytest
 
 from actors.training import learning_rate
 from tests.unit.tune_samples import CARD, RATE, tune_job
-from tune_spaces.asking import Verdict
-from tune_spaces.records import Book, Record
-from tune_spaces.scheduling import Bounded, check_movable
-from tune_spaces.spaces import space_of
-from tune_spaces.terms import TERMS, Terms, check_terms, known_points
-from tune_spaces.trial import Lineage, trial_job
-from tune_spaces.winner import is_own, winner_job
+from tune_spaces.ready_made import space_of
+from tune_spaces.search.asking import Verdict
+from tune_spaces.search.records import Book, Record
+from tune_spaces.search.scheduling import Bounded, check_movable
+from tune_spaces.search.terms import TERMS, Terms, check_terms, known_points
+from tune_spaces.search.trial import Lineage, trial_job
+from tune_spaces.search.winner import is_own, winner_job
 from tutelage.config.schedule import value_at
 from tutelage.errors import ConfigError
 

@@ -21,7 +21,7 @@ class SearchPlan:
 
 def search_plan(space: Workspace) -> SearchPlan:
     """What `tune` would do. Raises what a wrong space raises."""
-    from tune_spaces.search import searched_space
+    from tune_spaces.search.opened import searched_space
     from tune_spaces.space import own_point
     from tutelage.cli.plan import distill_plan, finetune_table
 

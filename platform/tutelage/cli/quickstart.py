@@ -48,6 +48,7 @@ def quickstart(
 ) -> None:
     """Fetch, fine-tune three teachers, distil, search, export, deploy, ask, report: real data, minutes."""
     from actors.session import starting
+    from tune_spaces.search.opened import open_search
     from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, make_student, make_teachers, open_job, prepare
     from tutelage.cli.tune import make_search, search_report, write_search
@@ -62,7 +63,7 @@ def quickstart(
             session = ray()
         teachers = make_teachers(job, space, session, fresh=fresh)
         student = make_student(job, space, session, teachers, fresh=fresh)
-        found = make_search(job, space, session, teachers, fresh=fresh)
+        found = make_search(job, open_search(space, teachers), session, fresh=fresh)
         search_page = write_search(
             search_report(job, space, found, command="tutelage quickstart"), found.folder
         )

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from actors.finetune import Finetuned
     from actors.session import Session
     from actors.workspace import Workspace
-    from tune_spaces.search import Searched
+    from tune_spaces.search.opened import Opened
+    from tune_spaces.search.run import Searched
     from tutelage.cli.console import Console
     from tutelage.cli.steps import Exported, Job
     from tutelage.report.search.figures import SearchReport, Winner
@@ -53,52 +54,43 @@ def tune(
         show_search_plan(console, search_plan(space))
         return
     from actors.session import session
-    from tune_spaces.search import searched_space
+    from tune_spaces.search.opened import open_search, searched_space
 
     searched_space(space)  # a mistake in the space must not cost the time of making teachers
     words = " ".join(["tutelage tune", shlex.quote(str(job_file)), *map(shlex.quote, overrides or [])])
     with session(space.job.ray, job.home) as ray:
         teachers = make_teachers(job, space, ray)
+        opened = open_search(space, teachers)
         if resume:
-            check_resume(space, teachers)
-        found = make_search(job, space, ray, teachers, fresh=fresh)
+            check_resume(opened)
+        found = make_search(job, opened, ray, fresh=fresh)
         figures = search_report(job, space, found, command=words)
-        if not trials_only:
-            winner = make_winner(job, space, ray, teachers, found, words)
-            figures = figures.model_copy(update={"winner": winner})
+        winner = known_winner(found) if trials_only else make_winner(job, space, ray, teachers, found, words)
+        figures = figures.model_copy(update={"winner": winner})
     page = write_search(figures, found.folder)
     console.result(figures.model_dump(mode="json"), lambda: tell(console, figures, page))
 
 
-def check_resume(space: Workspace, teachers: dict[str, Finetuned]) -> None:
+def check_resume(opened: Opened) -> None:
     """Raise ConfigError where the newest search of the job is not this one."""
-    from actors.distill import teacher_specs
-    from tune_spaces.search import searched_space
-    from tune_spaces.terms import TERMS, refuse_changed, terms_of
+    from tune_spaces.search.terms import TERMS, refuse_changed
     from tutelage.errors import ConfigError
 
-    known = sorted(
-        space.runs.glob(f"{space.job.name}-tune-*/{TERMS}"), key=lambda path: path.stat().st_mtime_ns
-    )
+    name, runs = opened.space.job.name, opened.space.runs
+    known = sorted(runs.glob(f"{name}-tune-*/{TERMS}"), key=lambda path: path.stat().st_mtime_ns)
     if not known:
-        raise ConfigError(f"--resume: {space.job.name} has no search to go on with", fix="leave out --resume")
-    refuse_changed(terms_of(space, searched_space(space), teacher_specs(space, teachers)), known[-1].parent)
+        raise ConfigError(f"--resume: {name} has no search to go on with", fix="leave out --resume")
+    refuse_changed(opened.terms, known[-1].parent)
 
 
-def make_search(
-    job: Job, space: Workspace, session: Session, teachers: dict[str, Finetuned], *, fresh: bool = False
-) -> Searched:
+def make_search(job: Job, opened: Opened, session: Session, *, fresh: bool = False) -> Searched:
     """Run the search, or go on with it; the registry keeps it as a run."""
-    from actors.distill import teacher_specs
-    from tune_spaces.records import Book
-    from tune_spaces.search import TRIALS, search, searched_space
-    from tune_spaces.terms import terms_of
+    from tune_spaces.search.run import search
     from tutelage.cli.steps import recorded
 
-    run = terms_of(space, searched_space(space), teacher_specs(space, teachers)).id
-    done = Book(space.runs / run / TRIALS).closed and not fresh
-    with recorded(job, "tune", [] if done else [run]) as figures:
-        found = search(space, teachers, job.console, storage=session.storage, fresh=fresh)
+    run = opened.id
+    with recorded(job, "tune", [] if opened.closed and not fresh else [run]) as figures:
+        found = search(opened, job.console, storage=session.storage, fresh=fresh)
         figures[run] = {
             "accuracy": found.best.value("accuracy"),
             "loss": found.best.value("loss"),
@@ -112,7 +104,7 @@ def make_search(
 
 def search_report(job: Job, space: Workspace, found: Searched, *, command: str) -> SearchReport:
     """The figures of a search, before a winner is trained."""
-    from tune_spaces.results import search_figures
+    from tune_spaces.search.results import search_figures
     from tutelage.cli.figures import surroundings
 
     around = surroundings("")
@@ -139,8 +131,8 @@ def make_winner(
     command: str,
 ) -> Winner:
     """Train the best trial's job on the full budget, export it, and record it with its search."""
-    from tune_spaces.results import winner_figures
-    from tune_spaces.winner import winner_job
+    from tune_spaces.search.results import winner_figures
+    from tune_spaces.search.winner import winner_job
     from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, make_student
     from tutelage.config.load import dump_yaml
@@ -180,9 +172,19 @@ def make_winner(
     return winner_figures(found, student.run, again, **measured)
 
 
+def known_winner(found: Searched) -> Winner | None:
+    """The winner of this search that an earlier command has trained."""
+    from tutelage.report.search.write import JSON, read_search_report
+
+    if not found.reused or not (found.folder / JSON).exists():
+        return None
+    winner = read_search_report(found.folder).winner
+    return winner if winner is not None and winner.trial == found.best.id else None
+
+
 def write_search(figures: SearchReport, folder: Path) -> Path:
     """The page, its figures and the table of trials; gives the page."""
-    from tune_spaces.results import write_parquet
+    from tune_spaces.search.results import write_parquet
     from tutelage.report.search.write import write_search_report
 
     write_parquet(figures, folder)
@@ -191,7 +193,7 @@ def write_search(figures: SearchReport, folder: Path) -> Path:
 
 def tell(console: Console, figures: SearchReport, page: Path) -> str:
     """What a person reads at the end."""
-    from tune_spaces.watch import cell, short_names
+    from tune_spaces.search.watch import cell, short_names
 
     keys = [key.key for key in figures.keys]
     rows = [

@@ -37,29 +37,17 @@ class Ramp(Section):
             raise ValueError(f"begin is {self.begin:g} and until is {self.until:g}; wants begin below until")
         return self
 
-    def between(self, share: float) -> float:
-        """The value after a share, above 0 and below 1, of the way in time."""
-        raise NotImplementedError
-
 
 class Linear(Ramp):
     """A straight line: start + (end - start) x, with x from 0 at `begin` to 1 at `until`."""
 
     type: Literal["linear"]
 
-    def between(self, share: float) -> float:
-        """A point of the line."""
-        return self.start + (self.end - self.start) * share
-
 
 class Cosine(Ramp):
     """Half a wave, slow at both ends: start + (end - start) (1 - cos(pi x)) / 2, x as for linear."""
 
     type: Literal["cosine"]
-
-    def between(self, share: float) -> float:
-        """A point of the wave."""
-        return self.start + (self.end - self.start) * 0.5 * (1 - math.cos(math.pi * share))
 
 
 class Exponential(Ramp):
@@ -70,10 +58,6 @@ class Exponential(Ramp):
     """Value up to `begin`."""
     end: float = Field(gt=0)
     """Value from `until` on."""
-
-    def between(self, share: float) -> float:
-        """A point of the curve, from logarithms, so that no ratio overflows."""
-        return math.exp(math.log(self.start) * (1 - share) + math.log(self.end) * share)
 
 
 class Step(Section):
@@ -104,16 +88,27 @@ def value_at(number: Number, progress: float) -> float:
     """The value at a progress in [0, 1]; a plain number is itself."""
     if isinstance(number, Step):
         return number.values[bisect_right(number.at, progress)]
-    if not isinstance(number, Ramp):
+    if not isinstance(number, Linear | Cosine | Exponential):
         return number
     if progress <= number.begin:
         return number.start
     if progress >= number.until:
         return number.end
     low, high = extremes(number)
-    value = number.between((progress - number.begin) / (number.until - number.begin))
+    value = _between(number, (progress - number.begin) / (number.until - number.begin))
     # Rounding must not leave the bounds that the ends were checked for, nor move a level schedule.
     return min(max(value, low), high)
+
+
+def _between(ramp: Linear | Cosine | Exponential, share: float) -> float:
+    """The value after a share, above 0 and below 1, of the way in time."""
+    match ramp:
+        case Linear():
+            return ramp.start + (ramp.end - ramp.start) * share
+        case Cosine():
+            return ramp.start + (ramp.end - ramp.start) * 0.5 * (1 - math.cos(math.pi * share))
+        case Exponential():  # from logarithms, so that no ratio overflows
+            return math.exp(math.log(ramp.start) * (1 - share) + math.log(ramp.end) * share)
 
 
 def extremes(number: Number) -> tuple[float, float]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from tutelage.report import numbers
 from tutelage.report.claims import claims
 from tutelage.report.figures import Answer, Report
+from tutelage.report.page import in_two_widths, page_template
 from tutelage.report.plot_accuracy import Mark, accuracy_plot, marks, teacher_mark
 from tutelage.report.plot_curves import student_plot, teachers_plot
 from tutelage.report.plot_size import common_condition, size_plot
@@ -26,16 +25,11 @@ from tutelage.report.summary import outcome, recovered, tiles
 from tutelage.report.svg import Canvas
 from tutelage.report.tables import accuracy_cells, artifacts, bars, latency_cells
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-WIDE, NARROW = 780.0, 350.0
-
 
 def render(report: Report) -> str:
     """The page as text, to be written as UTF-8."""
     found = claims(report)
-    return _template().render(
+    return page_template("report.html.j2").render(
         report=report,
         claims=found,
         outcome=outcome(report, found),
@@ -72,12 +66,7 @@ def _plots(report: Report) -> dict[str, Markup | None]:
         "student": lambda width, key: student_plot(student, width, key) if student else None,
         "size": lambda width, key: size_plot(report, min(width, 520.0), key),
     }
-    drawn: dict[str, Markup | None] = {}
-    both = Markup('<div class="wide {0}">{1}</div><div class="narrow {0}">{2}</div>')
-    for name, make in makers.items():
-        wide, narrow = make(WIDE, f"{name}-wide"), make(NARROW, f"{name}-narrow")
-        drawn[name] = None if wide is None else both.format(f"plot-{name}", wide, narrow)
-    return drawn
+    return in_two_widths(makers)
 
 
 def _swatch(mark: Mark) -> Markup:
@@ -111,31 +100,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # the CLI starts without it
-
-    environment = Environment(
-        loader=PackageLoader("tutelage.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in (
-        "percent",
-        "points",
-        "fixed",
-        "significant",
-        "count",
-        "megabytes",
-        "millions",
-        "duration",
-        "capital",
-    ):
-        environment.filters[name] = getattr(numbers, name)
-    style = resources.files("tutelage.report") / "templates" / "report.css"
-    environment.globals["css"] = Markup(style.read_text(encoding="utf-8"))  # noqa: S704  a file of this package
-    return environment.get_template("report.html.j2")

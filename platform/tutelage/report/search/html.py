@@ -5,15 +5,11 @@ Every text is escaped by the template; markup is made only by the plot modules, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING
+from functools import partial
 
 from markupsafe import Markup
 
-from tutelage.report import numbers
-from tutelage.report.html import NARROW, WIDE
+from tutelage.report.page import in_two_widths, page_template
 from tutelage.report.search import summary, tables
 from tutelage.report.search.curves import learning_plot
 from tutelage.report.search.figures import SearchReport
@@ -24,16 +20,13 @@ from tutelage.report.search.scales import GRADES
 from tutelage.report.search.words import NAMES
 from tutelage.report.svg import Canvas
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 
 def render(report: SearchReport) -> str:
     """The page as text, to be written as UTF-8."""
     head, rows = tables.trial_table(report)
     field = amount_field(report)
     near = summary.near_miss(report)
-    return _template().render(
+    return page_template("search.html.j2").render(
         report=report,
         outcome=summary.outcome(report),
         tiles=summary.tiles(report),
@@ -60,18 +53,13 @@ def render(report: SearchReport) -> str:
 
 
 def _plots(report: SearchReport) -> dict[str, Markup | None]:
-    makers: dict[str, Callable[[SearchReport, float, str], Markup | None]] = {
+    makers = {
         "outcome": outcome_plot,
         "parallel": parallel_plot,
         "curves": learning_plot,
         "importance": importance_plot,
     }
-    drawn: dict[str, Markup | None] = {}
-    both = Markup('<div class="wide plot-{0}">{1}</div><div class="narrow plot-{0}">{2}</div>')
-    for name, make in makers.items():
-        wide, narrow = make(report, WIDE, f"{name}-wide"), make(report, NARROW, f"{name}-narrow")
-        drawn[name] = None if wide is None else both.format(name, wide, narrow)
-    return drawn
+    return in_two_widths({name: partial(make, report) for name, make in makers.items()})
 
 
 def _swatches(report: SearchReport, *, pareto: bool) -> dict[str, list[tuple[Markup, str]]]:
@@ -115,21 +103,3 @@ def _stroke(css: str, d: str) -> Markup:
     canvas = Canvas(16, 16, key="", title="", description="")
     canvas.path(d, css)
     return canvas.icon()
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # the CLI starts without it
-
-    environment = Environment(
-        loader=PackageLoader("tutelage.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("capital", "count", "fixed"):
-        environment.filters[name] = getattr(numbers, name)
-    style = resources.files("tutelage.report") / "templates" / "report.css"
-    environment.globals["css"] = Markup(style.read_text(encoding="utf-8"))  # noqa: S704  a file of this package
-    return environment.get_template("search.html.j2")

@@ -20,26 +20,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.distill import student_training, teacher_specs
-from actors.evaluate import Asked, judgeable, labelled_rows, measure_teachers, student_examples
-from actors.finetune import Finetuned
-from actors.scoring import LateScorer, Pass, check_store, on_demand, score, texts_of
-from actors.teacher import TeacherSpec
-from actors.workspace import Workspace, forget
-from tune_spaces.asking import Asking, proposer, random_point
-from tune_spaces.gate import MEASURED, SHARED, Gate, check_payloads
-from tune_spaces.records import Book, Record, front
-from tune_spaces.scheduling import check_movable, domain, scheduler
-from tune_spaces.space import Space, check_space, own_point, words_of
-from tune_spaces.spaces import space_of
-from tune_spaces.terms import Terms, check_terms, known_points, terms_of
-from tune_spaces.trial import Shared, run_trial, trial_job
-from tune_spaces.watch import Watch
-from tutelage.config.search import PB2, PBT, SMALLER_IS_BETTER, Fidelity, SearchConfig
+from actors.distill import student_training
+from actors.scoring import LateScorer, Pass, texts_of
+from actors.workspace import forget
+from tune_spaces.search.asking import Asking, proposer
+from tune_spaces.search.gate import Gate
+from tune_spaces.search.opened import TRIALS, Opened, one_pass
+from tune_spaces.search.records import Book, Record, front
+from tune_spaces.search.scheduling import domain, scheduler
+from tune_spaces.search.terms import check_terms, known_points
+from tune_spaces.search.trial import Shared, run_trial, trial_job
+from tune_spaces.search.watch import Watch
+from tune_spaces.space import Space, own_point
+from tutelage.config.search import PB2, PBT, SMALLER_IS_BETTER, SearchConfig
 from tutelage.errors import ConfigError, TrainError
 from tutelage.progress import Progress
 
-TRIALS = "trials.jsonl"
 RETRIES = 2
 """Times that a trial whose process died goes on from its last report."""
 
@@ -67,88 +63,42 @@ def mode_of(goal: str) -> str:
     return "min" if goal in SMALLER_IS_BETTER else "max"
 
 
-def searched_space(space: Workspace) -> Space:
-    """What the job searches, checked. Raises ConfigError for a key or value that no trial can have."""
-    job = space.job
-    found = space_of(job, space.student)
-    for key in (*found.keys, *found.base):
-        words = words_of(key)
-        payload = words[0] == "teachers" and len(words) > 2 and words[2] == "payload"
-        if (words[0] in SHARED and not payload) or words[:2] in (
-            ("student", "model"),
-            ("student", "tokenizer"),
-        ):
-            raise ConfigError(
-                f"search.space: {key} is the same for all trials, which share teachers, rows and tokens",
-                fix="search keys of combiner, objectives, student, train, on_policy, or teachers.*.payload",
-            )
-    check_space(job, found, random_point(found, job.seed))
-    if isinstance(job.search.stops_by, PBT | PB2):
-        check_movable(job.search.stops_by.type, found)
-    if not len(labelled_rows(student_examples(space), "validation")):
-        raise ConfigError(
-            f"search.goals: no trial can report {job.search.goals[0]}, since no validation row has a label",
-            fix="give a source with labels `splits: {validation: ...}`, or label some rows",
-        )
-    if isinstance(job.search.stops_by, Fidelity) and not job.teachers:
-        raise ConfigError(
-            "search.scheduler fidelity: there is no teacher to follow", fix="use scheduler asha or none"
-        )
-    asks = {*job.search.goals, *(k for k, v in job.search.limits.model_dump().items() if v is not None)}
-    if asks & {"latency_ms", "size_mb"} and job.task.type not in MEASURED:
-        raise ConfigError(
-            f"search: latency and size are those of {', '.join(MEASURED)}, and task.type is {job.task.type}",
-            fix="leave latency_ms and size_mb out of search.goals and search.limits",
-        )
-    trial_job(job, found, {})
-    if job.on_policy is not None:
-        raise ConfigError(
-            "on_policy: its texts are new in every trial, so trials cannot share what teachers said of them",
-            fix="search with on_policy=null, then distill with it",
-        )
-    return found
-
-
-def search(
-    space: Workspace, finetuned: dict[str, Finetuned], ui: Progress, *, storage: str, fresh: bool = False
-) -> Searched:
-    """Run the job's search, or go on with it. Needs a connected Ray.
+def search(opened: Opened, ui: Progress, *, storage: str, fresh: bool = False) -> Searched:
+    """Run a search, or go on with it. Needs a connected Ray.
 
     Raises:
         ConfigError: what cannot be searched, before anything is asked or trained.
         TeacherError: a teacher that is lost.
         TrainError: no trial reached a value.
     """
-    searched = searched_space(space)
-    specs = teacher_specs(space, finetuned)
-    terms = terms_of(space, searched, specs)
-    folder = space.runs / terms.id
+    space, folder = opened.space, opened.folder
+    place = f"{storage}/runs/{opened.id}"
     if fresh:
-        forget(space, terms.id)
+        forget(space, opened.id)
     if not (folder / TRIALS).exists():
-        _forget_state(f"{storage}/runs/{terms.id}")
-    check_terms(terms, folder)
+        _forget_state(place)
+    check_terms(opened.terms, folder)
     book = Book(folder / TRIALS)
     reused = book.closed
     if not reused:
         book.start()
-        _search(space, searched, specs, terms, book, ui, storage)
+        _search(opened, book, ui, place)
     best = pick(book, space.job.search)
     if best is None:
         raise TrainError(
-            f"search {terms.id}: no trial reached a value; {_last_words(book)}",
+            f"search {opened.id}: no trial reached a value; {_last_words(book)}",
             fix="correct the job or search.space; --fresh begins again",
         )
-    plain = student_training(space, specs, "", "", {})
+    plain = student_training(space, opened.specs, "", "", {})
     return Searched(
-        id=terms.id,
+        id=opened.id,
         folder=folder,
-        space=searched,
+        space=opened.searched,
         book=book,
         best=best,
         front=front(list(book.records.values()), space.job.search.goals),
         payloads=len({spec.key for spec in plain.payloads.values()}),
-        texts=texts_of(plain, follow=isinstance(space.job.search.stops_by, Fidelity)),
+        texts=texts_of(plain, follow=opened.follow),
         reused=reused,
     )
 
@@ -167,31 +117,23 @@ def pick(book: Book, config: SearchConfig) -> Record | None:
     return None
 
 
-def _search(
-    space: Workspace,
-    searched: Space,
-    specs: list[TeacherSpec],
-    terms: Terms,
-    book: Book,
-    ui: Progress,
-    storage: str,
-) -> None:
-    """All trials of one start, into the book."""
-    shared = _prepare(space, searched, specs, terms, book, ui, storage)
-    gate = Gate(space, searched, shared.measured)
+def _search(opened: Opened, book: Book, ui: Progress, place: str) -> None:
+    """All trials of one start, into the book; Tune's own state lies below `place`."""
+    config = opened.space.job.search
+    shared = one_pass(opened, book, ui)
+    gate = Gate(opened.space, opened.searched, shared.measured)
     with ui.stage("search") as stage:
-        asking, notes = _asking(space, searched, gate, terms)
-        place = f"{storage}/runs/{terms.id}"
+        asking, notes = _asking(opened, gate)
         # A population takes up checkpoints of trials that are over.
-        kept = isinstance(space.job.search.stops_by, PBT | PB2)
+        kept = isinstance(config.stops_by, PBT | PB2)
         forget = None if kept else lambda trial: forget_checkpoints(place, trial)
-        watch = Watch(book, asking, space.job.search, stage, forget)
+        watch = Watch(book, asking, config, stage, forget)
         _run(shared, asking, gate, watch, place)
         notes += [*watch.notes, *([asking.ended] if asking.ended else [])]
         for note in notes:
             stage.note(note)
         if gate.measures:
-            _measure_again(space, searched, gate, book)
+            _measure_again(opened, gate, book)
         if not book.records and gate.near_miss is not None:
             raise ConfigError(_near_miss(gate), fix="raise search.limits, or search smaller students")
         book.close(asking.refused, notes)
@@ -217,8 +159,9 @@ def forget_checkpoints(place: str, trial: str = "*") -> None:
             files.rm(folder, recursive=True)
 
 
-def _measure_again(space: Workspace, searched: Space, gate: Gate, book: Book) -> None:
+def _measure_again(opened: Opened, gate: Gate, book: Book) -> None:
     """Time the students of the front, now that no training takes their cores."""
+    space, searched = opened.space, opened.searched
     for record in front(list(book.records.values()), space.job.search.goals):
         job = trial_job(space.job, searched, searched.point(record.labels))
         book.measure(record.id, gate.cost(job, again=True))
@@ -241,63 +184,16 @@ def _last_words(book: Book) -> str:
     return next(iter([*errors[-1:], *refused[-1:]]), "none was tried")
 
 
-def _prepare(
-    space: Workspace,
-    searched: Space,
-    specs: list[TeacherSpec],
-    terms: Terms,
-    book: Book,
-    ui: Progress,
-    storage: str,
-) -> Shared:
-    """The one pass: measure teachers where a combiner may need it, and put all signals into the store."""
-    job = space.job
-    training = student_training(space, specs, terms.id, storage, {})
-    check_payloads(training.payloads)
-    follow = isinstance(job.search.stops_by, Fidelity) and bool(specs)
-    check_store(training, follow=follow)
-    fleet = on_demand(space, specs)
-    measured: dict[str, dict[str, float]] = {}
-    try:
-        if _may_measure(space, searched):
-            with ui.stage("measure") as stage:
-                measured = measure_teachers(
-                    Asked(space, judgeable(specs), fleet.members, space.signals), stage
-                )
-            training = student_training(space, specs, terms.id, storage, measured)
-        with ui.stage("score") as stage:
-            asked = score(training, fleet.members, stage.update, follow=follow)
-            book.asked(asked.calls, asked.texts)
-            total = sum(asked.texts.values())
-            stage.note(
-                f"{total} texts scored in {sum(asked.calls.values())} teacher calls"
-                if total
-                else "the store has every signal: no teacher is asked"
-            )
-    finally:
-        fleet.stop()
-    scored = frozenset((name, spec.key) for name, spec in training.payloads.items())
-    return Shared(terms.id, space, searched, specs, measured, scored, follow=follow)
-
-
-def _may_measure(space: Workspace, searched: Space) -> bool:
-    """Whether some trial may weigh teachers by what they are worth on the validation rows."""
-    combiners = {k: v for k, v in searched.keys.items() if words_of(k)[0] == "combiner"}
-    texts = [str(searched.base.get("combiner", "")), *(str(one.model_dump()) for one in combiners.values())]
-    return len(space.job.teachers) > 1 and (
-        space.job.combiner.type == "validated" or any("validated" in text for text in texts)
-    )
-
-
-def _asking(space: Workspace, searched: Space, gate: Gate, terms: Terms) -> tuple[Asking, list[str]]:
+def _asking(opened: Opened, gate: Gate) -> tuple[Asking, list[str]]:
     """The searcher: it begins with the job as it is, and with what earlier searches found."""
+    space, searched = opened.space, opened.searched
     config = space.job.search
     modes = [mode_of(goal) for goal in config.goals]
     notes, first = [], []
     own = own_point(space.job, searched)
     if own is not None and config.searcher.type != "grid":
         first.append(searched.labels(own))
-    known, guesses = known_points(space, searched, terms) if config.warm_start else ([], [])
+    known, guesses = known_points(space, searched, opened.terms) if config.warm_start else ([], [])
     if known or guesses:
         notes.append(f"begins with {len(known)} trials and {len(guesses)} guesses of earlier searches")
     best = max(known, key=lambda one: one.values[0] * (1 if modes[0] == "max" else -1), default=None)
@@ -311,7 +207,7 @@ def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, place: str) -
     import ray
     from ray import tune
 
-    from tune_spaces.sinks import sinks
+    from tune_spaces.search.sinks import sinks
 
     config = shared.space.job.search
     remote: Any = ray.remote

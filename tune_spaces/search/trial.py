@@ -11,7 +11,6 @@ trial of `pbt` begins there anew with other values.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -122,14 +121,14 @@ def _train(config: dict[str, Any], shared: Shared, begin: float) -> None:
     import torch
     from ray import tune
 
-    from actors.engine import Engine
+    from actors.engine import Engine, lone_group
     from actors.trainer import Solo, Trainer
     from actors.worker import open_stream, pick_precision, quiet
     from tutelage.data.examples import Examples
     from tutelage.models.load import load_tokenizer
 
     quiet()
-    _join_group()
+    lone_group()
     context: Any = tune.get_context()
     name = context.get_trial_id()
     training = training_of(shared, config, f"{shared.search}-{name}")
@@ -235,17 +234,6 @@ class TrialKeeper:
             "lineage": json.dumps(self._lineage.stretches),
             "parent": self._lineage.parent or "",
         }
-
-
-def _join_group() -> None:
-    """DeepSpeed wants a process group; this one has one member, and lives as long as the process."""
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        return
-    os.environ.setdefault("LOCAL_RANK", "0")
-    place = Path(tempfile.mkdtemp(prefix="tutelage-")) / "group"
-    dist.init_process_group("gloo", init_method=f"file://{place}", rank=0, world_size=1)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tune_spaces.trial import status_of
+from tune_spaces.search.trial import status_of
 from tutelage.config.search import SMALLER_IS_BETTER
 
 FINAL = ("done", "stopped", "failed", "out-of-memory")

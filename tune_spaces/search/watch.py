@@ -11,8 +11,8 @@ from typing import Any
 from ray.tune import Callback
 
 from actors.reasons import reason
-from tune_spaces.asking import Asking
-from tune_spaces.records import FINAL, Book, Record
+from tune_spaces.search.asking import Asking
+from tune_spaces.search.records import FINAL, Book, Record
 from tutelage.config.search import SearchConfig, plain
 from tutelage.progress import Row, Stage, Table
 

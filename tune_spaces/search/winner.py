@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tune_spaces.records import Record
+from tune_spaces.search.records import Record
 from tune_spaces.space import Space, job_at
 from tutelage.config import JobConfig
 from tutelage.config.load import job_digest

@@ -8,9 +8,9 @@ from typing import Any
 
 from actors.payloads import planned
 from actors.workspace import Workspace, check_shape
-from tune_spaces.asking import Labels, Verdict
+from tune_spaces.search.asking import Labels, Verdict
+from tune_spaces.search.trial import trial_job
 from tune_spaces.space import Space
-from tune_spaces.trial import trial_job
 from tutelage.config import JobConfig
 from tutelage.errors import ConfigError, TutelageError
 from tutelage.signals.spec import PayloadSpec

@@ -13,8 +13,8 @@ from typing import Any
 
 from actors.teacher import TeacherSpec
 from actors.workspace import Workspace
-from tune_spaces.asking import Known, Labels
-from tune_spaces.records import Book
+from tune_spaces.search.asking import Known, Labels
+from tune_spaces.search.records import Book
 from tune_spaces.space import Space
 from tutelage.config.load import job_digest
 from tutelage.errors import ConfigError

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from actors.workspace import Workspace
-from tune_spaces.importance import importances
-from tune_spaces.records import Record
-from tune_spaces.search import Searched, mode_of
-from tune_spaces.winner import is_own
+from tune_spaces.search.importance import importances
+from tune_spaces.search.records import Record
+from tune_spaces.search.run import Searched, mode_of
+from tune_spaces.search.winner import is_own
 from tutelage.config.search import Choice, IntRange
 from tutelage.config.search import Searched as Range
 from tutelage.files import atomic_write

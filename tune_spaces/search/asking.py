@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
@@ -133,16 +133,16 @@ class Asking(Searcher):
             self.__dict__.update(cloudpickle.load(file))
 
 
-class Proposer:
+class Proposer(Protocol):
     """Where points come from."""
 
     def next(self) -> tuple[Any, Labels] | None:
         """A token and a point; None when there is none left."""
-        raise NotImplementedError
+        ...
 
     def given(self, labels: Labels) -> tuple[Any, Labels]:
         """The same for a point that is given."""
-        return None, labels
+        ...
 
     def tell(self, token: Any, values: list[float]) -> None:
         """The values of the goals at a proposed point."""
@@ -151,7 +151,7 @@ class Proposer:
         """A proposed point has no values."""
 
 
-class Listed(Proposer):
+class Listed:
     """Points in a given order."""
 
     def __init__(self, points: Iterable[Labels]) -> None:
@@ -161,8 +161,18 @@ class Listed(Proposer):
         """The next of the list."""
         return (None, self._points.pop()) if self._points else None
 
+    def given(self, labels: Labels) -> tuple[Any, Labels]:
+        """The point itself."""
+        return None, labels
 
-class Optuna(Proposer):
+    def tell(self, token: Any, values: list[float]) -> None:
+        """The order does not go by values."""
+
+    def fail(self, token: Any) -> None:
+        """The order does not go by failures."""
+
+
+class Optuna:
     """A study of Optuna, asked and told."""
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from tune_spaces.asking import Check, Labels
+from tune_spaces.search.asking import Check, Labels
 from tune_spaces.space import Space, label
 from tutelage.config.search import ASHA, PB2, PBT, Choice, Fidelity, IntRange, NoScheduler, SearchConfig
 from tutelage.errors import ConfigError
