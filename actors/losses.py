@@ -89,7 +89,8 @@ class Losses:
         same whatever temperature, weights and combiner the student learns by.
         """
         signals = self._signals(rows, batch, packets, self._examples.slices(batch.rows))
-        even_KP = torch.full((len(signals), len(rows.logits_PV)), 1 / len(signals))
+        shape = len(signals), len(rows.logits_PV)
+        even_KP = rows.logits_PV.new_full(shape, 1 / len(signals), dtype=torch.float32)
         temperatures = [spec.temperature for spec in self._specs.values()]
         term = KLTerm(KL(type="kl", temperature=temperatures[0]))
         evidence = Evidence(rows.logits_PV, rows.labels_P, tuple(signals), heard(even_KP, signals))

@@ -26,11 +26,6 @@ class FleetOnDemand:
             for name, tokens in teachers.items()
         }
 
-    @property
-    def started(self) -> bool:
-        """Whether anybody was asked."""
-        return self._fleet is not None
-
     def _running(self) -> Fleet:
         if self._fleet is None:
             self._fleet = self._start()

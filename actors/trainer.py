@@ -290,7 +290,6 @@ class Trainer:
                 self._idle()
         self._engine.train()
         loss, right, count, far, places = world.sum(sums).tolist()
-        count = max(1.0, count)
         return Evaluation(loss / count, right / count, int(count), far / places if self._follow else None)
 
     def _measure(self, data: Batch, packets: list[Packet | None]) -> Tensor:

@@ -138,7 +138,7 @@ def test_a_fleet_on_demand_starts_when_it_is_asked() -> None:
     fleet.stop()
     assert started == []
     assert fleet.members["one"].current().broken
-    assert fleet.started
+    assert started == ["started"]
     fleet.stop()
     assert started == ["started", "stopped"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from actors.payloads import planned
 from actors.workspace import Workspace, check_shape
@@ -87,6 +86,3 @@ class Gate:
             again=again,
         )
         return {"latency_ms": found.latency_ms, "size_mb": found.size_mb, "weights": float(found.weights)}
-
-    def __reduce__(self) -> Any:
-        return Gate, (self._space, self._searched, self._measured)

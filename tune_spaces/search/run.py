@@ -124,6 +124,8 @@ def _search(opened: Opened, book: Book, ui: Progress, place: str) -> None:
     gate = Gate(opened.space, opened.searched, shared.measured)
     with ui.stage("search") as stage:
         asking, notes = _asking(opened, gate)
+        if book.lost:
+            notes.append("a line of the trials' records was cut short and is left out")
         # A population takes up checkpoints of trials that are over.
         kept = isinstance(config.stops_by, PBT | PB2)
         forget = None if kept else lambda trial: forget_checkpoints(place, trial)
