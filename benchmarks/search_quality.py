@@ -22,6 +22,7 @@ from actors.finetune import finished_teachers
 from actors.judge_student import judge_student
 from actors.on_demand import Scored
 from actors.session import session
+from actors.teacher import TeacherSpec
 from actors.workspace import Workspace, open_workspace
 from tune_spaces.search.opened import open_search
 from tune_spaces.search.run import search
@@ -44,8 +45,13 @@ def with_temperature(job: JobConfig, value: Any) -> JobConfig:
     return JobConfig.model_validate(data)
 
 
-def accuracy(space: Workspace, measured: dict[str, dict[str, float]], folder: str) -> float:
-    """Train the job of the space in this process, and judge it on the test rows."""
+def accuracy(
+    space: Workspace, specs: list[TeacherSpec], measured: dict[str, dict[str, float]], folder: str
+) -> float:
+    """Train the job of the space in this process, and judge it on the test rows.
+
+    The teachers stay those of the job: with its seed their own runs would have other names.
+    """
     import torch
 
     from actors.engine import Engine, lone_group
@@ -59,9 +65,7 @@ def accuracy(space: Workspace, measured: dict[str, dict[str, float]], folder: st
     quiet()
     lone_group()
     torch.set_num_threads(1)
-    training = student_training(
-        space, teacher_specs(space, finished_teachers(space)), "quality", "", measured
-    )
+    training = student_training(space, specs, "quality", "", measured)
     examples = Examples.open(training.examples)
     torch.manual_seed(training.seed)
     model = training.model(training.train.dropout)
@@ -113,6 +117,7 @@ def main() -> None:
         asked_of = {
             (name, seed): remote.remote(
                 replace(space, job=with_temperature(job, value).model_copy(update={"seed": seed})),
+                specs,
                 measured,
                 folder,
             )

@@ -1,0 +1,1 @@
+"""Learning from new data without losing the old: importance of weights, penalties, replay, gates."""

@@ -1,0 +1,312 @@
+"""Gradients of each example of a batch, reduced over the batch without a backward pass for each.
+
+A hook keeps what each layer read and what it gave. One backward pass gives the slope of the loss at every
+output; from both follows the gradient of each example, summed over its tokens *before* it is squared:
+
+    linear      G_n = sum_t slope_nt (x) input_nt            a product of matrices for each example
+                sum_n G_n^2 = (slope^2)^T (input^2)          one product, where an example has one token
+    embedding   rows of the same token of an example are added, then squared, then added to the table
+    norm        sum_t slope_nt * normalised_nt
+    convolution the linear rule on unfolded patches
+
+Parameters that a model uses several times (tied embeddings, shared layers) are added over their uses first.
+What no rule covers is found by comparing with autograd's own gradient, and goes example by example.
+
+Shapes: B batch, T tokens or places of a layer, O outputs, I inputs, V rows of a table, H width.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Reduction = Literal["square", "abs", "sum"]
+"""What is added up over examples: g^2, |g| or g."""
+
+CHUNK_BYTES = 64 << 20
+"""So much of the gradients of single examples is made at a time."""
+TOLERANCE = 1e-3
+"""Largest relative difference from autograd's gradient at which a rule is believed."""
+
+
+@dataclass(eq=False)
+class _Use:
+    """One call of a layer."""
+
+    module: nn.Module
+    attribute: str
+    given: Tensor
+    output: Tensor
+
+
+class PerExample:
+    """Watches the layers of a model that hold the named parameters.
+
+    Use it as a context manager around `forward` and `reduce`; the model itself is not changed.
+    """
+
+    def __init__(self, model: nn.Module, names: Collection[str] | None = None) -> None:
+        """`names`: parameters that are asked for; all trainable ones when None."""
+        self._model = model
+        wanted = {n for n, p in model.named_parameters() if p.requires_grad} if names is None else set(names)
+        parameters = dict(model.named_parameters())
+        unknown = sorted(wanted - parameters.keys())
+        if unknown:
+            raise ValueError(f"the model has no parameter {unknown[0]}")
+        self.parameters = {name: parameters[name] for name in parameters if name in wanted}
+        self._name = {id(parameter): name for name, parameter in self.parameters.items()}
+        self._uses: dict[str, list[_Use]] = defaultdict(list)
+        self._alone: set[str] = set()
+        self._checked = False
+        self._examples = 0
+        self._handles: list[Any] = []
+
+    @property
+    def one_by_one(self) -> set[str]:
+        """Parameters that no rule covers, known after the first `reduce`."""
+        return set(self._alone)
+
+    def __enter__(self) -> PerExample:
+        for module in self._model.modules():
+            if not any(id(p) in self._name for p in module.parameters(recurse=False)):
+                continue
+            if isinstance(module, nn.Embedding):
+                self._handles.append(module.register_forward_pre_hook(self._spread))
+            self._handles.append(module.register_forward_hook(self._keep))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._uses.clear()
+
+    def forward(self, call: Callable[[], Any], examples: int) -> Any:
+        """Run the model on a batch of so many examples; layers are watched meanwhile."""
+        self._uses.clear()
+        self._examples = examples
+        with torch.enable_grad():
+            return call()
+
+    def reduce(
+        self, logits_PV: Tensor, slopes_PV: Tensor, examples_P: Tensor, how: Reduction
+    ) -> dict[str, Tensor]:
+        """Sums over the examples of the last `forward`, by name of parameter, fp32.
+
+        Args:
+            logits_PV: what `forward` gave.
+            slopes_PV: of each example's loss at its logits.
+            examples_P: the example that a position belongs to.
+            how: what is added up.
+        """
+        if not self._checked:
+            self._check(logits_PV, slopes_PV)
+        found = self._by_rule(logits_PV, slopes_PV, how)
+        if self._alone:
+            found |= self._one_by_one(logits_PV, slopes_PV, examples_P, how)
+        return {name: found[name] for name in self.parameters}
+
+    def _by_rule(self, logits_PV: Tensor, slopes_PV: Tensor, how: Reduction) -> dict[str, Tensor]:
+        uses = {name: used for name, used in self._uses.items() if name not in self._alone}
+        outputs = {id(use.output): use.output for used in uses.values() for use in used}
+        if not outputs:
+            return {}
+        found = torch.autograd.grad(
+            logits_PV, list(outputs.values()), slopes_PV, retain_graph=True, allow_unused=True
+        )
+        slope_of = dict(zip(outputs, found, strict=True))
+        return {
+            name: _reduced(self.parameters[name], [(use, slope_of[id(use.output)]) for use in used], how)
+            for name, used in uses.items()
+        }
+
+    def _one_by_one(
+        self, logits_PV: Tensor, slopes_PV: Tensor, examples_P: Tensor, how: Reduction
+    ) -> dict[str, Tensor]:
+        """A backward pass for each example: slow, and right for any model."""
+        left = [self.parameters[name] for name in self.parameters if name in self._alone]
+        sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in left]
+        for n in range(self._examples):
+            own_PV = slopes_PV * (examples_P == n)[:, None]
+            for total, gradient in zip(sums, _gradients(logits_PV, left, own_PV), strict=True):
+                total.add_(_power(gradient.float(), how))
+        return dict(zip((name for name in self.parameters if name in self._alone), sums, strict=True))
+
+    def _check(self, logits_PV: Tensor, slopes_PV: Tensor) -> None:
+        """Find the parameters whose rule does not give autograd's gradient."""
+        frozen = [p for p in self.parameters.values() if not p.requires_grad]
+        if frozen:
+            raise ValueError("importance is of trainable parameters")
+        names, parameters = list(self.parameters), list(self.parameters.values())
+        truth = dict(zip(names, _gradients(logits_PV, parameters, slopes_PV), strict=True))
+        ours = self._by_rule(logits_PV, slopes_PV, "sum")
+        scale = max(float(gradient.norm()) for gradient in truth.values()) if truth else 0.0
+        for name, gradient in truth.items():
+            off = float((ours[name] - gradient).norm()) if name in ours else float("inf")
+            # Gradients of nearly nothing (a key's bias) are all rounding; they are held to the largest one.
+            if not off <= TOLERANCE * max(float(gradient.norm()), 1e-3 * scale):
+                self._alone.add(name)
+        self._checked = True
+
+    def _spread(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """A table asked once for all examples (positions) is asked for each of them."""
+        ids = given[0]
+        if ids.dim() and ids.shape[0] == 1 and self._examples > 1:
+            return (ids.expand(self._examples, *ids.shape[1:]), *given[1:])
+        return None
+
+    def _keep(self, module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        if not isinstance(output, Tensor) or not given or not output.requires_grad:
+            return
+        if output.shape[0] != self._examples or not _has_rule(module):
+            return
+        for attribute, parameter in module.named_parameters(recurse=False):
+            name = self._name.get(id(parameter))
+            if name is not None:
+                self._uses[name].append(_Use(module, attribute, given[0].detach(), output))
+
+
+def _gradients(logits_PV: Tensor, parameters: list[nn.Parameter], slopes_PV: Tensor) -> list[Tensor]:
+    found = torch.autograd.grad(logits_PV, parameters, slopes_PV, retain_graph=True, allow_unused=True)
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, found, strict=True)
+    ]
+
+
+def _power(gradient: Tensor, how: Reduction) -> Tensor:
+    match how:
+        case "square":
+            return gradient.square()
+        case "abs":
+            return gradient.abs()
+        case "sum":
+            return gradient
+
+
+def _over_examples(gradients_B: Tensor, how: Reduction) -> Tensor:
+    """[B, ...] -> [...], in one pass over the memory."""
+    match how:
+        case "square":
+            length: Tensor = torch.linalg.vector_norm(gradients_B, ord=2, dim=0)
+            return length.square_()
+        case "abs":
+            absolute: Tensor = torch.linalg.vector_norm(gradients_B, ord=1, dim=0)
+            return absolute
+        case "sum":
+            return gradients_B.sum(0)
+
+
+def _reduced(parameter: Tensor, used: list[tuple[_Use, Tensor | None]], how: Reduction) -> Tensor:
+    reached = [(use, slope) for use, slope in used if slope is not None]
+    if not reached:
+        return torch.zeros_like(parameter, dtype=torch.float32)
+    if len(reached) == 1:
+        use, slope = reached[0]
+        if isinstance(use.module, nn.Embedding):
+            return _embedding(use, slope, parameter, how)
+        if isinstance(use.module, nn.Linear) and use.attribute == "weight" and slope.dim() == 2:
+            return _power(slope.float(), how).T @ _power(use.given.float(), how)
+    total = torch.zeros_like(parameter, dtype=torch.float32)
+    examples = len(reached[0][1])
+    step = max(1, CHUNK_BYTES // (4 * parameter.numel()))
+    for start in range(0, examples, step):
+        part = slice(start, start + step)
+        gradients = _gradient(reached[0][0], reached[0][1][part], reached[0][0].given[part], parameter)
+        for use, slope in reached[1:]:
+            gradients = gradients + _gradient(use, slope[part], use.given[part], parameter)
+        total += _over_examples(gradients, how)
+    return total
+
+
+def _embedding(use: _Use, slope: Tensor, parameter: Tensor, how: Reduction) -> Tensor:
+    """The one use of a table: only rows of tokens that occur are touched."""
+    ids_BT = use.given.reshape(len(slope), -1)
+    rows, width = parameter.shape
+    slope_RH = slope.reshape(-1, width).float()
+    example_BT = torch.arange(len(ids_BT), device=ids_BT.device)[:, None].expand_as(ids_BT)
+    cells, inverse = torch.unique((example_BT * rows + ids_BT).reshape(-1), return_inverse=True)
+    summed_CH = slope_RH.new_zeros(len(cells), width).index_add_(0, inverse, slope_RH)
+    ids_C = cells % rows
+    if use.module.padding_idx is not None:
+        summed_CH[ids_C == use.module.padding_idx] = 0  # autograd gives this row no gradient
+    return slope_RH.new_zeros(rows, width).index_add_(0, ids_C, _power(summed_CH, how))
+
+
+def _gradient(use: _Use, slope: Tensor, given: Tensor, parameter: Tensor) -> Tensor:
+    """Gradient of each example [B, *parameter]."""
+    module, slope = use.module, slope.float()
+    batch = len(slope)
+    if isinstance(module, nn.Embedding):
+        return _dense_embedding(module, slope, given, parameter)
+    given = given.float()
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return _convolution(module, use.attribute, slope, given)
+    if use.attribute == "bias":
+        return slope.reshape(batch, -1, slope.shape[-1]).sum(1)
+    if _is_norm(module):
+        return (slope * _normalised(module, given)).reshape(batch, -1, *parameter.shape).sum(1)
+    slope_BTO = slope.reshape(batch, -1, slope.shape[-1])
+    given_BTI = given.reshape(batch, -1, given.shape[-1])
+    if _is_transposed(module):
+        slope_BTO, given_BTI = given_BTI, slope_BTO
+    return torch.bmm(slope_BTO.transpose(1, 2), given_BTI)
+
+
+def _dense_embedding(module: nn.Embedding, slope: Tensor, ids: Tensor, parameter: Tensor) -> Tensor:
+    batch, width = len(slope), parameter.shape[1]
+    ids_BT = ids.reshape(batch, -1)
+    slope_BTH = slope.reshape(batch, -1, width)
+    if module.padding_idx is not None:
+        slope_BTH = slope_BTH * (ids_BT != module.padding_idx)[..., None]
+    empty = slope.new_zeros(batch, *parameter.shape)
+    return empty.scatter_add_(1, ids_BT[..., None].expand(-1, -1, width), slope_BTH)
+
+
+def _convolution(module: nn.Conv1d | nn.Conv2d, attribute: str, slope: Tensor, given: Tensor) -> Tensor:
+    slope_BOL = slope.flatten(2)
+    if attribute == "bias":
+        return slope_BOL.sum(2)
+    flat = isinstance(module, nn.Conv1d)
+    one: tuple[int, ...] = (1,) if flat else ()
+    none: tuple[int, ...] = (0,) if flat else ()
+    patches_BPL = F.unfold(
+        given[:, :, None] if flat else given,
+        (*one, *module.kernel_size),
+        (*one, *module.dilation),
+        (*none, *module.padding),
+        (*one, *module.stride),
+    )
+    return torch.bmm(slope_BOL, patches_BPL.transpose(1, 2)).reshape(len(slope), *module.weight.shape)
+
+
+def _has_rule(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    linear = isinstance(module, nn.Linear) or _is_transposed(module)
+    return linear or isinstance(module, nn.Embedding) or _is_norm(module)
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    """GPT-2's linear layer, whose weight is [I, O]."""
+    return type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers")
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Numbers that are scaled one by one; MobileBERT's NoNorm does nothing else."""
+    return isinstance(module, nn.LayerNorm) or type(module).__name__.endswith(("RMSNorm", "NoNorm"))
+
+
+def _normalised(module: nn.Module, given: Tensor) -> Tensor:
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(given, module.normalized_shape, eps=module.eps)
+    if type(module).__name__ == "NoNorm":
+        return given
+    eps = next((getattr(module, key) for key in ("variance_epsilon", "eps") if hasattr(module, key)), None)
+    return F.rms_norm(given, given.shape[-1:], eps=eps)
