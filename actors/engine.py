@@ -20,8 +20,12 @@ import torch
 from torch import Tensor
 
 from actors.allocator import keep_freed_memory
+from actors.held import Held, Shards, fitted
+from actors.training import Increment
 from tutelage.config.schedule import value_at
 from tutelage.config.train import TrainConfig
+from tutelage.continual.adapters import AdapterPenalty
+from tutelage.continual.anchors import Anchors
 from tutelage.data.examples import Batch
 from tutelage.errors import TrainError
 from tutelage.models.precision import Type
@@ -40,6 +44,7 @@ class Engine:
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         rate = value_at(train.lr, 0)  # set anew before every step
         optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=train.weight_decay, fused=True)
+        self._adamw = optimizer
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
@@ -48,9 +53,44 @@ class Engine:
             dist_init_required=False,
         )
         self._stage = zero_stage(train, precision)
+        self._held: Held | None = None
+        self._adapters: AdapterPenalty | None = None
         self.device = self._engine.device
         if self.device.type == "cpu":
             keep_freed_memory()
+
+    def hold(self, increment: Increment) -> None:
+        """Hold the weights as an update says; called once, before the first step. Collective."""
+        section = increment.regulariser
+        if section is None:
+            return
+        anchors = Anchors.load(Path(increment.anchors))
+        strength = anchors.strength(increment.strength)
+        if hasattr(self._engine.module, "peft_config"):
+            if self._stage == 3:
+                raise TrainError(
+                    "update.train.zero_stage is 3, and the penalty of adapters needs whole weights",
+                    fix="update.train.zero_stage=2 or less: adapters are small",
+                )
+            self._adapters = AdapterPenalty(self._engine.module, strength, anchors.center, self.device)
+            return
+        shards = Shards(self._engine, self._adamw, self._stage)
+        self._held = Held(
+            shards,
+            self._adamw,
+            fitted(strength, shards),
+            fitted(anchors.center, shards),
+            proximal=section.step == "proximal",
+            path=section.type == "si",
+        )
+
+    def penalty(self) -> Tensor | None:
+        """What a loss must hold of the penalty: that of adapters alone, whose weights stand in no tensor."""
+        return None if self._adapters is None else self._adapters.loss()
+
+    def path_importance(self, xi: float) -> dict[str, Tensor] | None:
+        """Importance gathered along the training, by name; None where nothing gathers it. Collective."""
+        return None if self._held is None else self._held.importance(xi)
 
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""
@@ -110,9 +150,16 @@ class Engine:
     def save(self, folder: str | Path) -> None:
         """Write this worker's part of the engine's state below the folder. Collective."""
         self._engine.save_checkpoint(str(folder), tag=_TAG)
+        if self._held is not None:
+            self._held.save(Path(folder))
 
-    def load(self, folder: str | Path) -> None:
-        """Take up the state that `save` wrote, of all workers. Raises TrainError when it does not fit."""
+    def load(self, folder: str | Path, path: str | Path | None = None) -> None:
+        """Take up the state that `save` wrote, of all workers. Raises TrainError when it does not fit.
+
+        `path`: where `save` wrote, when the folder is a converted one.
+        """
+        if self._held is not None:
+            self._held.load(Path(path or folder))
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise TrainError(f"{folder}: holds no engine state", fix="start the run again with --fresh")

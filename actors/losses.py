@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from actors.retaining import retaining, stored_logits
 from actors.stream import Ask
 from actors.training import Training
 from tutelage.config.objectives import KL
+from tutelage.config.update import CHAMPION
 from tutelage.data.examples import Batch, Examples
 from tutelage.errors import TeacherError
 from tutelage.models.alignment import aligned
@@ -42,9 +44,12 @@ class Losses:
 
     def __init__(self, training: Training, examples: Examples, head: Head) -> None:
         self.task = build_task(training.task)
-        self.terms: list[Term] = build_terms(training.objectives)
-        self._schedules = Schedules(self.terms, training.objectives)
-        self._combiner = build_combiner(training.combiner, list(training.payloads), training.measured)
+        terms = build_terms(training.objectives)
+        self._schedules = Schedules(terms, training.objectives)
+        self.terms: list[Term] = [*terms, *retaining(training.increment)]
+        self._combined = training.combined
+        self._combiner = build_combiner(training.combiner, self._combined, training.measured)
+        self._stored = stored_logits(training.increment)
         self._specs = training.payloads
         self._examples = examples
         self._head = head
@@ -69,8 +74,9 @@ class Losses:
 
     def evidence(self, rows: StudentRows, batch: Batch, packets: list[Packet | None]) -> Evidence:
         """What the terms look at."""
+        stored_PV = self._stored(batch, rows.logits_PV)
         if not packets:
-            return Evidence(rows.logits_PV, rows.labels_P)
+            return Evidence(rows.logits_PV, rows.labels_P, stored_PV=stored_PV)
         if all(packet is None for packet in packets):
             raise TeacherError(
                 "every teacher is lost: nobody is left to learn from",
@@ -79,8 +85,13 @@ class Losses:
         slices_B = self._examples.slices(batch.rows)
         signals = self._signals(rows, batch, packets, slices_B)
         self._count(signals, packets)
-        weights_KP = self._combiner.weights(signals, slices_B, rows.examples_P)
-        return Evidence(rows.logits_PV, rows.labels_P, tuple(signals), heard(weights_KP, signals))
+        by_name = dict(zip(self._specs, signals, strict=True))
+        others = [by_name[name] for name in self._combined]
+        weights_KP = None
+        if others:
+            weights_KP = heard(self._combiner.weights(others, slices_B, rows.examples_P), others)
+        champion = None if len(others) == len(signals) else by_name[CHAMPION]
+        return Evidence(rows.logits_PV, rows.labels_P, tuple(others), weights_KP, champion, stored_PV)
 
     def fidelity(self, rows: StudentRows, batch: Batch, packets: list[Packet | None]) -> Tensor:
         """How far the student is from the uniform mean of its teachers, in nats, fp32 [P].
@@ -140,7 +151,7 @@ class Losses:
 def asker(training: Training, examples: Examples) -> Ask:
     """How a batch becomes a question to one teacher of the training."""
     task = build_task(training.task)
-    combiner = build_combiner(training.combiner, list(training.payloads), training.measured)
+    combiner = build_combiner(training.combiner, training.combined, training.measured)
 
     def ask(batch: Batch, spec: PayloadSpec) -> Request:
         request = task.request(batch, spec)

@@ -23,14 +23,19 @@ from actors.members import Fleets
 from actors.reasons import reason
 from actors.signals import signals_ignored
 from actors.training import Training, TrainState
+from tutelage.config.update import SI
+from tutelage.continual.importance import write_tensors
 from tutelage.data.folders import whole_folder
 from tutelage.errors import TrainError
 
 if TYPE_CHECKING:
     from actors.channel import TeacherChannel
+    from actors.engine import Engine
 
 END_S = 10.0
 """Longest wait for trainings that were told to end."""
+PATH_FILE = "path/importance.safetensors"
+"""Below the trained model's folder: what synaptic intelligence gathered."""
 _STATE, _BEST = "state.json", "best.safetensors"
 
 
@@ -148,8 +153,10 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             state, best = TrainState(**kept["state"]), _read_best(saved)
             universal = kept["workers"] != world.size and is_sharded(saved)
         engine = Engine(model, train, precision, world.size, universal=universal)
+        if training.increment is not None:
+            engine.hold(training.increment)
         if checkpoint is not None:
-            engine.load(to_universal(saved) if universal else saved)
+            engine.load(to_universal(saved) if universal else saved, saved)
         examples = Examples.open(training.examples)
         stream = open_stream(training, config["members"], examples)
         tokenizer = load_tokenizer(training.tokenizer)
@@ -166,6 +173,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         )
         started_mb = _peak_mb()
         weights = trainer.run(state, best)
+        path = path_importance(training, engine)
     result = {
         "run": training.run,
         "points": state.points,
@@ -180,11 +188,25 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         **_gather(stream.channels, keeper.teachers(), world.size),
     }
     if world.rank == 0:
-        _write_model(training, weights, tokenizer, result)
+        _write_model(training, weights, tokenizer, result, path)
     return result
 
 
-def _write_model(training: Training, weights: dict[str, Any], tokenizer: Any, result: dict[str, Any]) -> None:
+def path_importance(training: Training, engine: Engine) -> dict[str, Any] | None:
+    """What synaptic intelligence gathered, by name of parameter. Collective."""
+    increment = training.increment
+    if increment is None or not isinstance(increment.regulariser, SI):
+        return None
+    return engine.path_importance(increment.regulariser.xi)
+
+
+def _write_model(
+    training: Training,
+    weights: dict[str, Any],
+    tokenizer: Any,
+    result: dict[str, Any],
+    path: dict[str, Any] | None = None,
+) -> None:
     """Save the trained model as a plain folder that appears whole: LoRA merged, tokenizer beside it."""
     from tutelage.models.load import merged
 
@@ -193,6 +215,8 @@ def _write_model(training: Training, weights: dict[str, Any], tokenizer: Any, re
     with whole_folder(Path(training.output), replace=True) as folder:
         merged(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if path is not None:
+            write_tensors(folder / PATH_FILE, path, {})
         (folder / "result.json").write_text(json.dumps(result))
 
 

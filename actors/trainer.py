@@ -24,7 +24,7 @@ from actors.losses import Losses
 from actors.rollout import Rollout
 from actors.stream import Pair, SignalStream
 from actors.training import Training, TrainState, learning_rate
-from tutelage.data.batches import BatchPlan, shard
+from tutelage.data.batches import BatchPlan, ReplayPlan, shard
 from tutelage.data.examples import Batch, Examples, Selection
 from tutelage.errors import TrainError
 from tutelage.signals.packet import Packet
@@ -112,7 +112,7 @@ class Trainer:
                 f"{training.run}: no rows to train on", fix="check data.sources and their splits"
             )
         train = training.train
-        self._plan = BatchPlan(examples.lengths(self._chosen.rows), train.batch_size, training.seed)
+        self._plan = batch_plan(training, examples, self._chosen)
         steps = train.epochs * self._plan.steps_per_epoch
         self.total = min(steps, train.max_steps or steps)
         held_out = examples.select("validation", sources=training.slices)
@@ -238,7 +238,9 @@ class Trainer:
         ).sum(0)
         # DeepSpeed divides by the accumulation steps and averages over workers: undo both.
         scale = self._training.train.accumulation * self._world.size / positions
-        self._engine.learn(total_P.sum() * scale, lr)
+        held = self._engine.penalty() if self._training.increment else None
+        total = total_P.sum() * scale
+        self._engine.learn(total if held is None else total + held, lr)
         return torch.stack([total_P.sum(), *[loss_P.sum() for loss_P in losses]]).detach().float().cpu()
 
     def _judge(
@@ -321,6 +323,18 @@ class Trainer:
         """Seed of dropout: a function of where the training stands, so no generator state is kept."""
         words = np.random.SeedSequence([self._training.seed, step, micro, self._world.rank])
         return int(words.generate_state(1, np.uint64)[0] >> 1)
+
+
+def batch_plan(training: Training, examples: Examples, chosen: Selection) -> BatchPlan:
+    """Which rows of the selection stand together in a step: in an update, new ones among replayed ones."""
+    lengths, size = examples.lengths(chosen.rows), training.train.batch_size
+    increment = training.increment
+    if increment is None:
+        return BatchPlan(lengths, size, training.seed)
+    replayed = np.isin(np.array(examples.sources_of(chosen.rows)), increment.replayed)
+    if replayed.all():
+        raise TrainError(f"{training.run}: no new rows to train on", fix="check --data and its splits")
+    return ReplayPlan(lengths, size, training.seed, replayed, increment.share)
 
 
 def _rollout(training: Training, pad_id: int, end_id: int | None) -> Rollout | None:

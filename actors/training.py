@@ -15,7 +15,28 @@ from tutelage.config.runtime import StreamConfig
 from tutelage.config.schedule import value_at
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
+from tutelage.config.update import CHAMPION, Distil, Regulariser
 from tutelage.signals.spec import PayloadSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Increment:
+    """What makes a training an update of a version."""
+
+    regulariser: Regulariser | None = None
+    strength: float = 0.0
+    """Lambda of this training; `auto` tries several."""
+    anchors: str = ""
+    """File of precisions and centres; needed with a regulariser."""
+    distil: Distil | None = None
+    """The version before is then the teacher `champion`, apart from the others."""
+    replayed: tuple[str, ...] = ()
+    """Sources whose rows are replayed."""
+    share: float = 0.0
+    """Of replayed rows among those of an epoch."""
+    logits_weight: float = 0.0
+    stored: str = ""
+    """File of logits that were stored with replayed texts; none when empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +74,15 @@ class Training:
     """What each teacher sends, in the order of the job's teachers."""
     stores: dict[str, str] = field(default_factory=dict)
     """Folder of the signal store of each teacher."""
+    increment: Increment | None = None
+    """What is kept of the version before, where this is an update."""
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
+
+    @property
+    def combined(self) -> list[str]:
+        """The teachers that the combiner mixes: all but the version before."""
+        return [name for name in self.payloads if self.increment is None or name != CHAMPION]
 
     def model(self, dropout: float | None = None) -> Any:
         """What is trained, before its first step. Raises ModelError."""

@@ -24,12 +24,12 @@ NEAR = 1e-2
 """The same for bf16, whose numbers have 8 bits: twice what is seen."""
 
 
-def _launch(folder: Path, world: int) -> dict[str, Any]:
-    """Run one gloo group of real processes to its end."""
+def launch(module: str, folder: Path, world: int, result: str) -> dict[str, Any]:
+    """Run one gloo group of real processes to its end; what rank 0 wrote."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "platform")])
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.ray.engine_matrix", str(folder), str(rank), str(world)],
+            [sys.executable, "-m", module, str(folder), str(rank), str(world)],
             env={**os.environ, "PYTHONPATH": path, "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -44,7 +44,7 @@ def _launch(folder: Path, world: int) -> dict[str, Any]:
             rank.kill()
             rank.wait()
     assert [rank.returncode for rank in ranks] == [0] * world, "\n".join(text[-2000:] for text in said)
-    seen: dict[str, Any] = json.loads((folder / f"world-{world}.json").read_text())
+    seen: dict[str, Any] = json.loads((folder / result).read_text())
     return seen
 
 
@@ -53,7 +53,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
     """What one and two ranks saw; the single rank also goes on from what the two saved."""
     folder = tmp_path_factory.mktemp("engine")
     tiny_classifier(folder / "model", seed=1)
-    return {world: _launch(folder, world) for world in (2, 1)}
+    return {w: launch("tests.ray.engine_matrix", folder, w, f"world-{w}.json") for w in (2, 1)}
 
 
 def _apart(one: list[float], other: list[float]) -> float:

@@ -25,6 +25,7 @@ from tutelage.config.schedule import extremes, peak, say, stretch_of_zeros
 from tutelage.config.search import SearchConfig
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
+from tutelage.config.update import UpdateConfig
 
 HEARS_TEACHERS = ("kl", "jsd")
 """Objectives that learn from teachers."""
@@ -52,6 +53,8 @@ class JobConfig(Section):
     export: ExportConfig = ExportConfig()
     serve: ServeConfig = ServeConfig()
     search: SearchConfig = SearchConfig()
+    update: UpdateConfig | None = None
+    """How `tutelage update` learns from new data; with it, exports carry the state that this needs."""
     ray: RayConfig = RayConfig()
 
     @model_validator(mode="after")

@@ -37,6 +37,7 @@ WHERE_IT_RUNS: dict[str, Any] = {
     "serve": True,
     "search": True,
     "stream": True,
+    "update": True,
     "train": _TRAIN_PLACE,
     "teachers": {"__all__": {**_TEACHER_PLACE, "finetune": {"train": _TRAIN_PLACE}}},
 }

@@ -45,7 +45,7 @@ class BatchPlan:
         Shuffle all, sort chunks of 20 batches by length, cut into batches, shuffle the batches.
         """
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, e])))
-        order = rng.permutation(len(self.lengths)).astype(np.int64)
+        order = self._shuffled(rng)
         chunk = CHUNK_BATCHES * self.batch_size
         for start in range(0, len(order), chunk):
             part = order[start : start + chunk]
@@ -53,6 +53,45 @@ class BatchPlan:
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         whole = [batch for batch in batches if len(batch) == self.batch_size]
         return [whole[i] for i in rng.permutation(len(whole))] + batches[len(whole) :]
+
+    def _shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        return rng.permutation(len(self.lengths)).astype(np.int64)
+
+
+class ReplayPlan(BatchPlan):
+    """New examples once an epoch, among them replayed ones, so many that they make up a share of all.
+
+    Args:
+        lengths: int32[N], tokens of each example.
+        batch_size: examples of one optimiser step over all workers.
+        seed: any non-negative integer.
+        replayed: bool[N], which examples are replayed.
+        share: of the replayed among those of an epoch, below 1.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.int32],
+        batch_size: int,
+        seed: int,
+        replayed: NDArray[np.bool_],
+        share: float,
+    ) -> None:
+        super().__init__(lengths, batch_size, seed)
+        self._new, self._old = np.flatnonzero(~replayed), np.flatnonzero(replayed)
+        self._draws = round(len(self._new) * share / (1 - share)) if len(self._old) else 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch, the short one included."""
+        return -(-(len(self._new) + self._draws) // self.batch_size)
+
+    def _shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Each new example once; no replayed one twice as long as there are enough of them."""
+        rounds = -(-self._draws // max(1, len(self._old)))
+        drawn = [rng.permutation(self._old) for _ in range(rounds)]
+        replayed = np.concatenate([self._old[:0], *drawn])[: self._draws]
+        return rng.permutation(np.concatenate([self._new, replayed])).astype(np.int64)
 
 
 def shard(

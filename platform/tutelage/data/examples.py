@@ -166,6 +166,10 @@ class Examples:
         """The domain of each row."""
         return self._table.values("slice", rows)
 
+    def sources_of(self, rows: NDArray[np.int64]) -> list[str]:
+        """The source of each row."""
+        return self._table.values("source", rows)
+
     def texts(self, rows: NDArray[np.int64]) -> list[str]:
         """The text of each row."""
         return self._table.values("text", rows)

@@ -73,6 +73,10 @@ class Evidence:
     """One for each teacher, in the order of the job; empty when there are none."""
     weights_KP: Tensor | None = None
     """What the combiner made of them. Each column sums to 1, or to 0 where no teacher covers the position."""
+    champion: Signal | None = None
+    """In an update: the version before, apart from the other teachers."""
+    stored_PV: Tensor | None = None
+    """In an update: logits stored with replayed texts, NaN where there are none."""
 
 
 class Term(Protocol):

@@ -1,0 +1,61 @@
+"""Held weights under DeepSpeed, on one and two gloo ranks, beside a plain loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.ray.test_train_engine import launch
+from tutelage.testing import tiny_classifier
+
+pytestmark = pytest.mark.ray
+
+SAME, NEAR = 1e-5, 1e-2
+"""Largest differences of a loss in fp32, and in bf16 from fp32."""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What one and two ranks saw."""
+    folder = tmp_path_factory.mktemp("held")
+    tiny_classifier(folder / "model", seed=1)
+    return {world: launch("tests.ray.held_matrix", folder, world, f"held-{world}.json") for world in (1, 2)}
+
+
+def apart(one: list[float], other: list[float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("step", ["explicit", "proximal"])
+def test_every_stage_holds_weights_as_a_plain_loop(seen: dict[int, Any], world: int, step: str) -> None:
+    """fp32, ZeRO 0 to 3, one and two workers: the losses of a loop with the penalty in its loss."""
+    plain = seen[1][f"plain {step}"]["losses"]
+    for stage in range(4):
+        assert apart(seen[world][f"{step} fp32 {stage}"]["losses"], plain) < SAME, stage
+    assert apart(plain, seen[world]["free"]["losses"]) > 100 * SAME
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("step", ["explicit", "proximal"])
+def test_bf16_holds_from_its_fp32_masters(seen: dict[int, Any], world: int, step: str) -> None:
+    plain = seen[1][f"plain {step}"]["losses"]
+    for stage in (1, 2, 3):
+        assert apart(seen[world][f"{step} bf16 {stage}"]["losses"], plain) < NEAR, stage
+
+
+def test_the_path_of_synaptic_intelligence_is_the_same_for_every_stage_and_world(
+    seen: dict[int, Any],
+) -> None:
+    truth = seen[1]["si fp32 0"]["path"]
+    assert max(truth) > 0
+    for world in (1, 2):
+        for stage in range(4):
+            assert seen[world][f"si fp32 {stage}"]["path"] == pytest.approx(truth, rel=1e-3, abs=1e-5), stage
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_path_goes_on_from_its_checkpoint(seen: dict[int, Any], world: int) -> None:
+    for whole, again in seen[world]["resumed"].values():
+        assert again == whole
