@@ -153,7 +153,7 @@ def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
     run = training.run
     board = RayBoard.start()
     try:
-        with board.watch(lambda posts: _show(stage, training, posts)):
+        with board.watch(lambda posts: show_training(stage, training, posts)):
             result = fit_all({run: training}, fleet.members, board)[run]
     finally:
         board.stop()
@@ -203,7 +203,7 @@ def _spec(space: Workspace, teacher: TeacherConfig, finetuned: dict[str, Finetun
     )
 
 
-def _show(stage: Stage, training: Training, posts: Mapping[str, dict[str, Any]]) -> None:
+def show_training(stage: Stage, training: Training, posts: Mapping[str, dict[str, Any]]) -> None:
     post = posts.get(training.run)
     if post is None:
         return

@@ -51,6 +51,7 @@ VERBS = (
     Verb("tune", "tutelage.cli.tune:tune", "Search what the student should be, and train the winner", LIFE),
     Verb("export", "tutelage.cli.export:export", "Write ONNX files and record a version", LIFE),
     Verb("deploy", "tutelage.cli.deploy:deploy", "Serve a version over HTTP", LIFE),
+    Verb("update", "tutelage.cli.update:update", "Learn from new data without losing the old", LIFE),
     Verb("models", "tutelage.cli.models:app", "List, show, verify and name versions", LOOK),
     Verb("runs", "tutelage.cli.runs:app", "List and show runs", LOOK),
     Verb("signals", "tutelage.cli.signals:app", "List, check and clean up the kept signals", LOOK),

@@ -94,7 +94,7 @@ def _row(run: Run) -> dict[str, Any]:
         "pid": run.pid,
         "digest": run.digest,
         "parent": run.parent,
-        "again": again(run.kind, run.run_id),
+        "again": run.figures.get("again") or again(run.kind, run.run_id),
         "figures": run.figures,
     }
 

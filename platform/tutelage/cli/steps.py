@@ -121,46 +121,80 @@ def export_version(
     `search` and `trial` say who chose the job. Raises GateError when int8 falls short; the fp32 files stay in
     the run's folder.
     """
-    from actors.judge_student import judge_student
-    from tutelage.export.student import export_student
-
     if job.loaded.job.task.type != "sequence-classification":
         raise ConfigError(
             f"task.type is {job.loaded.job.task.type}: ONNX export serves sequence-classification alone",
             fix=f"the trained student is in {student.folder}, for transformers to load",
         )
-    config = space.job
     out = space.runs / student.run / "export"
+    result, scores = export_files(job, space, student.folder, out)
+    if space.job.update is not None:
+        with job.console.stage("remember") as stage:
+            remember(space, student, out, scores["torch"], stage)
+    teachers = {spec.name: spec.fingerprint for spec in student.teachers}
+    lineage = {"run_id": student.run, "teachers": teachers, "search": search, "trial": trial}
+    return Exported(result, scores, record(job, space, out, result, scores, lineage))
+
+
+def export_files(
+    job: Job, space: Workspace, folder: Path, out: Path
+) -> tuple[ExportResult, dict[str, Scores]]:
+    """A model as ONNX fp32 and int8 in the folder `out`, each judged beside torch. Raises GateError."""
+    from actors.judge_student import judge_student
+    from tutelage.export.student import export_student
+
     with job.console.stage("export") as stage:
-        judge = judge_student(space, student.folder)
-        result = export_student(student.folder, out, config.export, judge.probe(), stage)
+        judge = judge_student(space, folder)
+        result = export_student(folder, out, space.job.export, judge.probe(), stage)
         files = {"fp32": result.fp32} | ({"int8": result.int8} if result.int8 else {})
         scores = {"torch": judge.scores()} | {name: judge.onnx(path) for name, path in files.items()}
         agreed = (
             f", int8 agrees on {result.int8_agreement.share_same_label:.1%}" if result.int8_agreement else ""
         )
         stage.note(f"fp32 differs from torch by at most {result.fp32_agreement.max_abs_diff:.1e}{agreed}")
+    return result, scores
+
+
+def remember(space: Workspace, student: Distilled, out: Path, scores: Scores, stage: Any) -> None:
+    """Put beside the exported files what the first update of the version needs. Needs a connected Ray."""
+    from actors.evaluate import student_examples
+    from actors.update.memory import Trained, first_state
+
+    assert space.job.update is not None
+    examples = student_examples(space)
+    trained = Trained.of(space, student.run, student.folder, examples, space.job.student.data, scores)
+    first_state(trained, space.job.update, out, space.runs / student.run, stage)
+    stage.note(f"{sum(path.stat().st_size for path in (out / 'state').rglob('*.*')) / 1e6:.0f} MB of state")
+
+
+def record(
+    job: Job,
+    space: Workspace,
+    out: Path,
+    result: ExportResult,
+    scores: dict[str, Scores],
+    lineage: dict[str, Any],
+) -> Version:
+    """Record an export folder as a version."""
     with job.console.stage("record") as stage:
-        version = job.registry.versions.add(
-            config.name, out, _card(job, space, student, result, scores, search, trial)
-        )
-        stage.note(f"{config.name}:{version.id}")
-    return Exported(result, scores, version)
+        name = job.loaded.job.name
+        version = job.registry.versions.add(name, out, _card(job, space, result, scores, lineage))
+        stage.note(f"{name}:{version.id}")
+    return version
 
 
 def _card(
     job: Job,
     space: Workspace,
-    student: Distilled,
     result: ExportResult,
     scores: dict[str, Scores],
-    search: str | None,
-    trial: str | None,
+    lineage: dict[str, Any],
 ) -> Any:
     from tutelage.cli.surroundings import git_commit, package_versions
     from tutelage.config.load import job_digest
     from tutelage.registry.card import Lineage, VersionCard
 
+    own = job.loaded.job
     sizes = {"fp32": result.fp32_bytes} | ({"int8": result.int8_bytes} if result.int8_bytes else {})
     return VersionCard(
         task=space.job.task.type,
@@ -170,17 +204,14 @@ def _card(
         },
         sizes=sizes,
         lineage=Lineage(
-            run_id=student.run,
-            job_digest=job_digest(space.job),
+            job_digest=job_digest(own),
             config_yaml=job.yaml,
             data_fingerprint=space.rows.fingerprint,
-            teachers={spec.name: spec.fingerprint for spec in student.teachers},
-            base_model=space.job.student.model,
+            base_model=own.student.model,
             packages=package_versions(),
             git_commit=git_commit(),
-            seed=space.job.seed,
-            search=search,
-            trial=trial,
+            seed=own.seed,
+            **lineage,
         ),
     )
 

@@ -68,10 +68,25 @@ def load_job(
             fix="start with `name: my-job`; `tutelage init` writes a whole file",
         )
     origins: Origins = {key: f"{path}:{line}" for key, line in document.lines.items()}
+    return _load(document.data, origins, path, overrides, environ)
+
+
+def load_recorded(data: dict[str, Any], name: str, overrides: Sequence[str] = ()) -> LoadedJob:
+    """A job that the registry keeps, and what stands above it; `name` says where it is from."""
+    return _load(data, {}, Path(name), overrides, None)
+
+
+def _load(
+    data: dict[str, Any],
+    origins: Origins,
+    path: Path,
+    overrides: Sequence[str],
+    environ: Mapping[str, str] | None,
+) -> LoadedJob:
     environ = os.environ if environ is None else environ
     for layer in (environment_overrides(environ), [parse_override(text) for text in overrides]):
-        apply_overrides(document.data, origins, layer, JobConfig)
-    job = validate_job(document.data, origins, str(path))
+        apply_overrides(data, origins, layer, JobConfig)
+    job = validate_job(data, origins, str(path))
     return LoadedJob(job, _provenance(job, origins), path)
 
 

@@ -44,15 +44,22 @@ class LabelMap:
 
     def __call__(self, value: object) -> int:
         """The index, or -1 for no label. Raises UnknownLabelError."""
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        text = label_text(value)
+        if text is None:
             return UNLABELLED
-        text = _as_text(value)
         found = self.index.get(text)
         if found is not None:
             return found
         if self.numbers_are_indices and _is_number(text) and int(text) < len(self.labels):
             return int(text)
         raise UnknownLabelError(text)
+
+
+def label_text(value: object) -> str | None:
+    """The value as text, as labels are compared; None where there is no label."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return _as_text(value)
 
 
 def _is_number(text: str) -> bool:

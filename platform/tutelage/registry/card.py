@@ -20,6 +20,8 @@ class Lineage(BaseModel):
     packages: dict[str, str] = {}
     git_commit: str | None = None
     seed: int
+    parent: str | None = None
+    """The version that an update started from, `name:id`."""
     search: str | None = None
     """The search that chose the job, and the trial of it."""
     trial: str | None = None

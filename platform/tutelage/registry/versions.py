@@ -211,8 +211,8 @@ class Versions:
 
 def version_id(manifest: Manifest, card: VersionCard) -> str:
     """First 12 hex digits of blake3 over the sorted manifest and the card's lineage."""
-    # What no search chose keeps the id that it had before there were searches.
-    unsearched = {name for name in ("search", "trial") if getattr(card.lineage, name) is None}
+    # What no search chose and no update made keeps the id that it had before there were such.
+    unsearched = {n for n in ("parent", "search", "trial") if getattr(card.lineage, n) is None}
     identity = {
         "manifest": json.loads(_manifest_text(manifest)),
         "lineage": card.lineage.model_dump(mode="json", exclude=unsearched),

@@ -1,0 +1,198 @@
+"""An update that is checked and not begun: one job of what is new, what is replayed, and what is held out.
+
+Nothing of the data of earlier trainings is read: what is needed of it is in the version's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.evaluate import student_examples
+from actors.workspace import Workspace, open_workspace
+from tutelage.config import JobConfig
+from tutelage.config.data import Source
+from tutelage.config.update import UpdateConfig
+from tutelage.continual.heads import grow
+from tutelage.continual.replay import load as load_buffer
+from tutelage.continual.state import State
+from tutelage.data.examples import Examples
+from tutelage.data.folders import whole_folder
+from tutelage.errors import ConfigError, DataError
+from tutelage.files import digest_text
+from tutelage.models.load import load_classifier, load_tokenizer
+from tutelage.progress import Progress
+
+OLD = "replay-"
+"""Beginning of the names of sources that replay earlier texts."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update that is checked and not begun."""
+
+    space: Workspace
+    """The job of this update: its student is the version before."""
+    config: UpdateConfig
+    champion: Path
+    """Folder of the version before."""
+    state: State
+    known: list[str]
+    """Classes of the version before."""
+    new: list[str]
+    """Sources of new data."""
+
+    @property
+    def run(self) -> str:
+        """The same version, data and settings give the same run."""
+        space = self.space
+        digest = digest_text(
+            self.state.about.model, space.rows.fingerprint, self.config.model_dump_json(), str(space.job.seed)
+        )
+        return f"{space.job.name}-update-{digest[:8]}"
+
+    @property
+    def examples(self) -> Examples:
+        """All rows of this update."""
+        return student_examples(self.space)
+
+    @property
+    def new_rows(self) -> NDArray[np.int64]:
+        """Training rows of the new data."""
+        return self.examples.select("train", sources=self.new).rows
+
+    @property
+    def replayed(self) -> tuple[str, ...]:
+        """Sources that replay earlier texts."""
+        return tuple(name for name in self.space.job.data.sources if name.startswith(OLD))
+
+
+def update_job(
+    job: JobConfig, config: UpdateConfig, version: Path, state: State, sources: Mapping[str, Source],
+    labels: list[str],
+) -> JobConfig:  # fmt: skip
+    """The job of an update: what is new, what is replayed, and what forgetting is measured on.
+
+    Raises ConfigError for a source that is called as a replayed one.
+    """
+    strange = [name for name in sources if name.startswith(OLD)]
+    if strange:
+        raise ConfigError(
+            f"--name {strange[0]}: names with '{OLD}' are of replayed texts", fix="choose another"
+        )
+    data = job.model_dump(mode="json", exclude={"search", "update"})
+    inputs: dict[str, Any] = {name: source.model_dump(mode="json") for name, source in sources.items()}
+    if config.replay is not None and state.replay.exists():
+        labelled = {part for (part, label) in load_buffer(state.replay).counts() if label is not None}
+        for path in sorted(state.replay.glob("*.parquet")):
+            columns = {} if path.stem in labelled else {"columns": {"label": None}}
+            inputs[OLD + path.stem] = _file(path, path.stem, "train") | columns
+    for path in sorted(state.heldout.glob("*.parquet")):
+        part, _, split = path.stem.rpartition(".")
+        inputs[f"heldout-{part}-{split}"] = _file(path, part, split)
+    objectives: list[dict[str, Any]] = [{"type": "cross-entropy", "weight": config.labels}]
+    if config.teachers:
+        objectives.append({"type": "kl", "temperature": 2.0})
+    if config.labels == 0 and not config.teachers:
+        raise ConfigError(
+            "update.labels is 0 and there are no update.teachers: nothing new would be learned",
+            fix="raise update.labels, or add teachers",
+        )
+    data |= {
+        "task": {**data["task"], "labels": labels},
+        "data": {**data["data"], "sources": inputs},
+        "teachers": [teacher.model_dump(mode="json") for teacher in config.teachers],
+        "student": {"model": str(version), "method": config.method.model_dump(mode="json")},
+        "combiner": {"type": "uniform"},
+        "objectives": objectives,
+        "on_policy": None,
+        "train": config.train.model_dump(mode="json"),
+    }
+    return JobConfig.model_validate(data)
+
+
+def _file(path: Path, part: str, split: str) -> dict[str, Any]:
+    return {"type": "files", "path": str(path), "slice": part, "split": split}
+
+
+def open_update(
+    job: JobConfig, config: UpdateConfig, version: Path, state: State, sources: Mapping[str, Source],
+    home: Path, ui: Progress, labels: list[str] | None = None,
+) -> Update:  # fmt: skip
+    """Read the new data and check all that can be checked before anything is trained.
+
+    Args:
+        job: the job that the version came from.
+        config: the `update` section that counts.
+        version: folder of the version.
+        state: of the version.
+        sources: the new data.
+        labels: all classes, old ones first; the version's when None.
+
+    Raises:
+        ConfigError, DataError, ModelError: what cannot be meant, read or fitted.
+    """
+    known = state.about.labels
+    labels = labels or known
+    section = config.regulariser
+    if section is not None and section.type != "l2" and (state.about.held or {}).get("type") != section.type:
+        had = (state.about.held or {}).get("type") or "none"
+        raise ConfigError(
+            f"update.regulariser is '{section.type}', and the version's state was kept for '{had}'",
+            fix="choose the one it was kept for, or measure anew with --compute-state",
+        )
+    asked = update_job(job, config, version, state, sources, labels)
+    base = version
+    if labels != known:
+        base = _grown(version, labels, job.seed, home)
+        asked = asked.model_copy(update={"student": asked.student.model_copy(update={"model": str(base)})})
+    try:
+        space = open_workspace(asked, home, ui)
+    except DataError as problem:
+        if "labels found" in problem.problem:
+            problem.fix += "; new classes need update.grow=true"
+        raise
+    update = Update(space, config, version, state, known, list(sources))
+    _check_rows(update)
+    return update
+
+
+def _grown(version: Path, labels: list[str], seed: int, home: Path) -> Path:
+    """The version's model with rows for new classes, in a folder of its own."""
+    place = home / "grown" / digest_text(str(version), *labels, str(seed))[:16]
+    if not place.exists():
+        model = load_classifier(version)
+        grow(model, labels, seed)
+        with whole_folder(place) as folder:
+            model.save_pretrained(folder)
+            load_tokenizer(version).save_pretrained(folder)
+    return place
+
+
+def _check_rows(update: Update) -> None:
+    examples, config = update.examples, update.config
+    rows = update.new_rows
+    if not len(rows):
+        raise DataError(
+            "the new data leaves no row to train on", fix="check the file, and the splits of its source"
+        )
+    labels = examples.labels(rows)
+    classes = set(labels[labels >= 0].tolist())
+    if not classes and not config.teachers:
+        raise DataError(
+            f"none of {len(rows)} new rows has a label, and there are no update.teachers: the version would "
+            "learn from itself alone",
+            fix="label some rows, or add update.teachers",
+        )
+    kept = config.replay is not None and bool(update.replayed)
+    if len(classes) == 1 and not kept and not config.force:
+        raise DataError(
+            f"all new labels are '{update.space.job.task.labels[classes.pop()]}', and nothing is replayed: "
+            "the version would learn to say only that",
+            fix="keep update.replay, add rows of other classes, or set update.force=true",
+        )

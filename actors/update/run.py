@@ -1,0 +1,144 @@
+"""Runs an update: how stiff the penalty may be, the training itself, and what was gained and forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.board import RayBoard
+from actors.distill import show_training
+from actors.fleet import Fleet
+from actors.student import fit_all
+from actors.tally import Scores
+from actors.teacher import TeacherSpec
+from actors.training import Training
+from actors.update.judge import judge, with_nearest_mean
+from actors.update.opened import Update
+from actors.update.training import champion_of, plain_training, specs_of, training
+from actors.workspace import finished, forget
+from tutelage.config.update import CHAMPION
+from tutelage.progress import Progress, Stage
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A trained candidate beside the version it came from."""
+
+    update: Update
+    folder: Path
+    """Its model."""
+    result: dict[str, Any]
+    before: Scores
+    after: Scores
+    strength: float
+    """Lambda that was taken."""
+    attempts: list[tuple[float, float]]
+    """`auto`: lambda and accuracy on the new validation rows, in the order of the attempts."""
+    plain: float | None
+    """`auto`: the accuracy of plain fine-tuning there."""
+
+    @property
+    def new_slices(self) -> list[str]:
+        """The slices that the new data is shown under."""
+        sources = self.update.space.job.data.sources
+        return list(dict.fromkeys(sources[name].slice or name for name in self.update.new))
+
+    @property
+    def teachers(self) -> list[TeacherSpec]:
+        """Who was listened to."""
+        return specs_of(self.update)
+
+
+def run_update(update: Update, ui: Progress, *, storage: str, fresh: bool = False) -> Updated:
+    """Train the candidate, or go on where an interrupted update stopped, and judge it.
+
+    Needs a connected Ray. Raises TeacherError or TrainError.
+    """
+    if fresh:
+        for path in update.space.runs.glob(f"{update.run}*"):
+            forget(update.space, path.name)
+    fleet = _Fleet(update)
+    try:
+        plain: float | None = None
+        attempts: list[tuple[float, float]] = []
+        section = update.config.regulariser
+        if section is None or section.strength != "auto":
+            strength = 0.0 if section is None else float(section.strength)
+        elif not len(_new_validation(update)):
+            strength = 1.0
+            with ui.stage("update") as stage:
+                stage.note("no labelled validation rows of the new data to choose lambda by: it is 1")
+        else:
+            with ui.stage("plain") as stage:
+                plain = _accuracy(fleet.train(plain_training(update, storage), stage))
+            strength = section.stiffest
+            for number in range(section.attempts):
+                with ui.stage(f"lambda {strength:g}") as stage:
+                    found = _accuracy(fleet.train(training(update, strength, storage), stage))
+                    stage.note(f"{found:.3f} on new validation rows, plain fine-tuning {plain:.3f}")
+                attempts.append((strength, found))
+                if found >= plain - section.tolerance or number + 1 == section.attempts:
+                    break
+                strength *= section.relax
+        with ui.stage("update") as stage:
+            chosen = training(update, strength, storage)
+            result = fleet.train(chosen, stage)
+    finally:
+        fleet.stop()
+    folder = Path(chosen.output)
+    with ui.stage("judge") as stage:
+        if update.config.head == "nearest-mean":
+            folder = with_nearest_mean(update, folder)
+        before, after = judge(update, update.champion), judge(update, folder)
+        stage.note(f"mean accuracy {before.mean:.4f} -> {after.mean:.4f}")
+    return Updated(update, folder, result, before, after, strength, attempts, plain)
+
+
+class _Fleet:
+    """The teachers of an update, started when a training is not done yet."""
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+        self._fleet: Fleet | None = None
+
+    def train(self, training: Training, stage: Stage) -> dict[str, Any]:
+        """The result of a training, known or made."""
+        known = finished(self._update.space, training.run)
+        if known is not None:
+            return known
+        specs = specs_of(self._update)
+        if self._fleet is None and training.payloads:
+            configs = {one.name: one for one in self._update.space.job.teachers} | {
+                CHAMPION: champion_of(self._update)
+            }
+            pairs = [(spec, configs[spec.name]) for spec in specs]
+            self._fleet = Fleet(pairs, self._update.space.job.stream)
+        members = {} if self._fleet is None else self._fleet.members
+        board = RayBoard.start()
+        try:
+            with board.watch(lambda posts: show_training(stage, training, posts)):
+                result = fit_all({training.run: training}, members, board)[training.run]
+        finally:
+            board.stop()
+        stage.note(f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}")
+        return result
+
+    def stop(self) -> None:
+        if self._fleet is not None:
+            self._fleet.stop()
+
+
+def _new_validation(update: Update) -> NDArray[np.int64]:
+    chosen = update.examples.select("validation", sources=update.new)
+    rows: NDArray[np.int64] = chosen.rows[chosen.labelled]
+    return rows
+
+
+def _accuracy(result: dict[str, Any]) -> float:
+    """The last accuracy that a training measured on the new validation rows."""
+    found = [point["accuracy"] for point in result["points"] if "accuracy" in point]
+    return float(found[-1]) if found else 0.0

@@ -1,0 +1,277 @@
+"""`tutelage update`: new data into a version; a candidate that is measured on everything before."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tutelage.cli.finetune import Address, Fresh, Overrides, Plan
+
+if TYPE_CHECKING:
+    from actors.session import Session
+    from actors.update.opened import Update
+    from actors.update.run import Updated
+    from tutelage.cli.console import Console
+    from tutelage.cli.steps import Job
+    from tutelage.continual.gate import Verdict
+    from tutelage.continual.state import State
+    from tutelage.registry.versions import Version
+
+CANDIDATE, REJECTED = "challenger", "rejected"
+"""Aliases of a candidate that the gate let through, and of one that it stopped."""
+CATALOG = "catalog:"
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A version and its new data, before anything of it is read."""
+
+    job: Job
+    """The version's job with the new source and the overrides."""
+    version: Version
+    folder: Path
+    source: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What an update came to."""
+
+    version: Version
+    updated: Updated
+    verdict: Verdict
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        found = self.updated
+        return {
+            "version": self.version.ref,
+            "parent": self.version.card.lineage.parent,
+            "run": found.update.run,
+            "passed": self.verdict.passed,
+            "problems": list(self.verdict.problems),
+            "before": found.before.by_slice,
+            "after": found.after.by_slice,
+            "forgotten": self.verdict.forgotten,
+            "gained": self.verdict.gained,
+            "strength": found.strength,
+            "attempts": [{"strength": lam, "accuracy": value} for lam, value in found.attempts],
+            "plain": found.plain,
+            "seconds": self.seconds,
+        }
+
+
+def update(
+    ctx: typer.Context,
+    ref: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@ALIAS, NAME:ID or ID.")],
+    data: Annotated[str, typer.Option("--data", help="File, folder, glob, URL, or catalog:NAME/PART.")],
+    overrides: Overrides = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the data is called; its file's name.")
+    ] = None,
+    compute_state: Annotated[
+        bool, typer.Option("--compute-state", help="Measure anew what the version should remember.")
+    ] = False,
+    plan: Plan = False,
+    fresh: Fresh = False,
+    address: Address = None,
+) -> None:
+    """Make a candidate version from a version and new data, and say what it gained and what it forgot.
+
+    Ends with exit code 1, and keeps the candidate, when it forgot more than update.gate allows.
+    """
+    from actors.session import session
+    from tutelage.errors import GateError
+
+    console: Console = ctx.obj
+    given = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
+    order = open_order(console, ref, data, given, name)
+    words = " ".join(
+        ["tutelage update", order.version.ref, "--data", shlex.quote(data), "--name", order.source]
+        + [shlex.quote(word) for word in overrides or []]
+    )
+    if plan:
+        from tutelage.cli.plan_update import show_update_plan, update_plan
+
+        state = state_of(order, None, compute=compute_state, plan=True)
+        show_update_plan(console, update_plan(open_increment(order, state)))
+        return
+    with session(order.job.loaded.job.ray, order.job.home) as ray:
+        state = state_of(order, ray, compute=compute_state)
+        candidate = make_candidate(order, open_increment(order, state), ray, words, fresh=fresh)
+    tell(console, order, candidate)
+    if not candidate.verdict.passed:
+        raise GateError("; ".join(candidate.verdict.problems), fix=candidate.verdict.fix)
+
+
+def open_order(console: Console, ref: str, data: str, overrides: list[str], name: str | None) -> Ordered:
+    """Find the version, and put the new source into its job.
+
+    Raises:
+        ConfigError: no such version, a name that is taken, or overrides that cannot be meant.
+    """
+    from tutelage.cli.quiet import quiet_libraries
+    from tutelage.cli.steps import Job
+    from tutelage.config.load import load_recorded
+    from tutelage.config.yaml_source import parse_yaml
+    from tutelage.errors import ConfigError
+    from tutelage.files import home
+    from tutelage.registry.registry import open_registry
+
+    quiet_libraries()
+    place = home()
+    registry = open_registry(place)
+    version = registry.versions.get(ref)
+    recorded: Any = parse_yaml(version.card.lineage.config_yaml, version.ref).data
+    source = name or source_name(data)
+    sources = recorded["data"]["sources"]
+    if source in sources:
+        raise ConfigError(
+            f"{version.ref} has learned from a source '{source}' already", fix="give the data another --name"
+        )
+    sources[source] = (
+        {"type": "catalog", "dataset": data.removeprefix(CATALOG)}
+        if data.startswith(CATALOG)
+        else {"type": "files", "path": data}
+    )
+    if recorded.get("update") is None:
+        recorded["update"] = {}
+    loaded = load_recorded(recorded, version.ref, overrides)
+    job = Job(loaded, console, place, registry)
+    return Ordered(job, version, registry.versions.folder(version), source)
+
+
+def source_name(data: str) -> str:
+    """`reviews/nyt` and `data/NYT 2.parquet` as `nyt` and `nyt-2`."""
+    import re
+
+    stem = Path(data.removeprefix(CATALOG)).name.split(".")[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "new"
+
+
+def state_of(order: Ordered, ray: Session | None, *, compute: bool, plan: bool = False) -> State:
+    """The version's state, or one that is computed from the data of its job.
+
+    Raises ConfigError for a version without state, which is offered to be computed.
+    """
+    from tutelage.continual.state import State
+    from tutelage.errors import ConfigError
+
+    if not compute:
+        state = State.read(order.folder)
+        if state is not None:
+            return state
+        raise ConfigError(
+            f"{order.version.ref} has no state to update from: it was exported without an update section",
+            fix="repeat with --compute-state, which measures it on the data of the version's job",
+        )
+    from tutelage.cli.recompute import recompute_state
+
+    return recompute_state(order, ray, plan=plan)
+
+
+def open_increment(order: Ordered, state: State) -> Update:
+    """Read and check the new data."""
+    from actors.update.labels import all_labels
+    from actors.update.opened import open_update
+
+    job = order.job.loaded.job
+    assert job.update is not None
+    sources = {order.source: job.data.sources[order.source]}
+    labels = state.about.labels
+    if job.update.grow:
+        labels = all_labels(job, sources, labels, order.job.home)
+    return open_update(
+        job, job.update, state.folder.parent, state, sources, order.job.home, order.job.console, labels
+    )
+
+
+def make_candidate(
+    order: Ordered, opened: Update, ray: Session, words: str, *, fresh: bool = False
+) -> Candidate:
+    """Train, judge, export and record; the gate's verdict decides what the candidate is called."""
+    from actors.update.run import run_update
+    from tutelage.cli.steps import export_files, record, recorded
+    from tutelage.continual.gate import judge_forgetting
+
+    begin = time.monotonic()
+    job = order.job.loaded.job
+    labels = opened.space.job.task.labels
+    continued = job.model_copy(update={"task": job.task.model_copy(update={"labels": labels})})
+    inner = replace(order.job, loaded=replace(order.job.loaded, job=continued))
+    assert job.update is not None
+    with recorded(inner, "update", [opened.run], parent=order.version.ref) as figures:
+        updated = run_update(opened, order.job.console, storage=ray.storage, fresh=fresh)
+        verdict = judge_forgetting(
+            job.update.gate, updated.before.by_slice, updated.after.by_slice, updated.new_slices
+        )
+        out = opened.space.runs / opened.run / "export"
+        result, scores = export_files(inner, opened.space, updated.folder, out)
+        with order.job.console.stage("remember") as stage:
+            next_state(updated, out, stage)
+        lineage = {
+            "run_id": opened.run,
+            "parent": order.version.ref,
+            "teachers": {spec.name: spec.fingerprint for spec in updated.teachers},
+        }
+        version = record(inner, opened.space, out, result, scores, lineage)
+        seconds = time.monotonic() - begin
+        figures[opened.run] = {
+            "accuracy": updated.after.mean,
+            "before": updated.before.by_slice,
+            "after": updated.after.by_slice,
+            "strength": updated.strength,
+            "passed": verdict.passed,
+            "version": version.ref,
+            "again": f"{words} --fresh",
+        }
+    alias = CANDIDATE if verdict.passed else REJECTED
+    why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
+    order.job.registry.versions.set_alias(version.name, alias, version.id, why=why)
+    return Candidate(version, updated, verdict, seconds)
+
+
+def next_state(updated: Updated, out: Path, stage: Any) -> None:
+    """What the update after this one needs, beside the exported files."""
+    import shutil
+
+    from actors.update.memory import make_state, trained_by
+    from tutelage.continual.state import WEIGHTS
+
+    shutil.copyfile(updated.folder / WEIGHTS, out / WEIGHTS)
+    opened = updated.update
+    make_state(trained_by(updated), opened.config, opened.state, out, opened.space.runs / opened.run, stage)
+
+
+def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
+    """The answer: a table of slices, the gate, what is next."""
+
+    def human() -> str:
+        found, verdict = candidate.updated, candidate.verdict
+        rows = [
+            [
+                name,
+                "new" if name in found.new_slices else "",
+                f"{found.before.by_slice.get(name, float('nan')):.3f}",
+                f"{value:.3f}",
+                f"{value - found.before.by_slice.get(name, float('nan')):+.3f}",
+            ]
+            for name, value in found.after.by_slice.items()
+        ]
+        console.table("Accuracy on held-out rows", ["slice", "", "before", "after", "change"], rows)
+        mark = console.styled("✓", "green") if verdict.passed else console.styled("✗", "red")
+        lines = [
+            f"{mark} {verdict.words}",
+            f"version {candidate.version.ref} ({CANDIDATE if verdict.passed else REJECTED}), "
+            f"from {order.version.ref}, lambda {found.strength:g}",
+            f"next    tutelage deploy {candidate.version.ref}",
+        ]
+        return "\n".join(lines)
+
+    console.result(candidate.to_json(), human)

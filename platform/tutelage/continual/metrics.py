@@ -1,0 +1,69 @@
+"""What a stream of trainings has learned and forgotten.
+
+R[i][j] is the accuracy on slice j after training i; slices are numbered by the training that brought them,
+so R is lower triangular where nobody was tested on what was still to come (Lopez-Paz and Ranzato 2017,
+arXiv:1706.08840; forgetting after Chaudhry et al. 2018, arXiv:1801.10112; minimum accuracy after
+De Lange et al. 2023, arXiv:2205.13452).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+Matrix = Sequence[Sequence[float]]
+"""R; NaN where nothing was measured."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of a whole stream, each in points of accuracy between 0 and 1."""
+
+    accuracy: float
+    """ACC: mean of the last row."""
+    backward: float
+    """BWT: mean of R[last][j] - R[j][j] over earlier slices; below 0 is forgetting. NaN with one."""
+    forward: float
+    """FWT: mean of R[j-1][j] - untrained[j]: what is known of a slice before it comes. NaN if unmeasured."""
+    forgetting: float
+    """Mean of max_i R[i][j] - R[last][j] over earlier slices. NaN with one training."""
+    minimum: float
+    """Mean over earlier slices of the smallest R[i][j] with i > j: how deep it ever fell. NaN with one."""
+
+
+def summary(matrix: Matrix, untrained: Sequence[float] | None = None) -> Summary:
+    """All numbers of an accuracy matrix. Raises ValueError for one that is not square."""
+    size = len(matrix)
+    if size == 0 or any(len(row) != size for row in matrix):
+        raise ValueError("an accuracy matrix is square and has a row")
+    last, earlier = matrix[-1], range(size - 1)
+    ahead = [] if untrained is None else [matrix[j - 1][j] - untrained[j] for j in range(1, size)]
+    return Summary(
+        accuracy=mean(last),
+        backward=_mean([last[j] - matrix[j][j] for j in earlier]),
+        forward=_mean([value for value in ahead if not math.isnan(value)]),
+        forgetting=_mean([max(matrix[i][j] for i in range(j, size)) - last[j] for j in earlier]),
+        minimum=_mean([min(matrix[i][j] for i in range(j + 1, size)) for j in earlier]),
+    )
+
+
+def matrix_of(trainings: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> list[list[float]]:
+    """R from trainings in their order: the slices that each brought, and the accuracies after it.
+
+    What a training brought together counts as one slice, by the mean.
+    """
+    return [
+        [_mean([after[name] for name in brought if name in after]) for brought, _ in trainings]
+        for _, after in trainings
+    ]
+
+
+def forgotten(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """How far the accuracy of each slice fell (below 0: rose); slices that both have."""
+    return {name: before[name] - after[name] for name in before if name in after}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return mean(values) if values else math.nan
