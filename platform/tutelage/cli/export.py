@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,6 +18,7 @@ def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -
     """Write ONNX fp32 and int8, check that they agree with torch, and record the version."""
     from actors.distill import find_student
     from actors.finetune import finished_teachers
+    from actors.session import session
     from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, open_job, prepare
 
@@ -26,7 +28,9 @@ def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -
     space = prepare(job)
     teachers = finished_teachers(space)
     student = find_student(space, teachers)
-    exported = export_version(job, space, student)
+    # Importance of weights is measured on Ray; without an update section nothing here needs it.
+    with nullcontext() if space.job.update is None else session(space.job.ray, job.home):
+        exported = export_version(job, space, student)
     follow = f"tutelage deploy {exported.version.ref}"
     report, page = write_figures(
         job,

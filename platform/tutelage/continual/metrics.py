@@ -28,7 +28,7 @@ class Summary:
     forward: float
     """FWT: mean of R[j-1][j] - untrained[j]: what is known of a slice before it comes. NaN if unmeasured."""
     forgetting: float
-    """Mean of max_i R[i][j] - R[last][j] over earlier slices. NaN with one training."""
+    """Mean over earlier slices of max_i R[i][j] - R[last][j], i before the last. NaN with one training."""
     minimum: float
     """Mean over earlier slices of the smallest R[i][j] with i > j: how deep it ever fell. NaN with one."""
 
@@ -44,7 +44,7 @@ def summary(matrix: Matrix, untrained: Sequence[float] | None = None) -> Summary
         accuracy=mean(last),
         backward=_mean([last[j] - matrix[j][j] for j in earlier]),
         forward=_mean([value for value in ahead if not math.isnan(value)]),
-        forgetting=_mean([max(matrix[i][j] for i in range(j, size)) - last[j] for j in earlier]),
+        forgetting=_mean([max(matrix[i][j] for i in range(j, size - 1)) - last[j] for j in earlier]),
         minimum=_mean([min(matrix[i][j] for i in range(j + 1, size)) for j in earlier]),
     )
 
