@@ -54,6 +54,10 @@ class Part:
         """The same on a device."""
         return Part(self.pixels_ND.to(device), self.labels_N.to(device))
 
+    def first(self, count: int) -> Part:
+        """So many of them."""
+        return Part(self.pixels_ND[:count], self.labels_N[:count])
+
 
 @dataclass(frozen=True)
 class Images:
