@@ -1,0 +1,1 @@
+"""Continual learning on public data: accuracy of each method, and the speed of its parts."""
