@@ -1,0 +1,1 @@
+"""A student that is kept current: what a round of updates needs beside distillation."""
