@@ -1,1 +1,1 @@
-"""Learning from new data without losing the old: importance of weights, penalties, replay, gates."""
+"""A student that is kept current: what a round of updates needs beside distillation."""
