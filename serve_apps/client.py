@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,6 +51,41 @@ class Endpoint:
     def model(self, *, timeout_s: float = 5) -> ModelReply:
         """Labels, length and lineage of the version that answers."""
         return ModelReply.model_validate(_call(self.url, "GET", "/v1/model", None, timeout_s))
+
+
+@dataclass
+class Answered:
+    """What came of requests that went on in the background."""
+
+    count: int = 0
+    failed: int = 0
+    versions: list[str] = field(default_factory=list)
+    """In the order in which they first answered."""
+
+
+@contextmanager
+def asking(endpoint: Endpoint, texts: Sequence[str]) -> Iterator[Answered]:
+    """Ask again and again while the body runs, one request after another."""
+    found, ended = Answered(), threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            found.count += 1
+            try:
+                version = endpoint.ask(texts).version
+            except ServeError:
+                found.failed += 1
+                continue
+            if version not in found.versions:
+                found.versions.append(version)
+
+    thread = threading.Thread(target=ask, name="asking", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _call(url: str, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float) -> Any:

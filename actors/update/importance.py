@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from actors.engine import inputs_of
 from tutelage.config.task import Task
@@ -117,7 +118,7 @@ def measure_importance(what: Measurement, scratch: Path, stage: Stage) -> Import
 
 def part(what: Measurement, index: int) -> Importance:
     """One piece of the cut, in this process."""
-    model, task = _loaded(what.model, what.digest, what.task.model_dump_json(), what.task)
+    model, task = _loaded(what.model, what.digest, what.task.model_dump_json())
     examples = Examples.open(what.examples)
     rows = np.array(what.rows[index * PART : (index + 1) * PART], np.int64)
     order = rows[np.argsort(examples.lengths(rows), kind="stable")]
@@ -147,8 +148,9 @@ def _make_part(what: Measurement, index: int, path: str) -> int:
 
 
 @cache
-def _loaded(folder: str, digest: str, section: str, task: Task) -> tuple[Any, Any]:
+def _loaded(folder: str, digest: str, section: str) -> tuple[Any, Any]:
     """The model on this worker's device; kept for the parts that follow."""
-    kind = build_task(task)
+    adapter: TypeAdapter[Task] = TypeAdapter(Task)
+    kind = build_task(adapter.validate_json(section))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return kind.load(folder).to(device), kind

@@ -49,7 +49,7 @@ def training(update: Update, strength: float, storage: str) -> Training:
     """The training of the candidate with this lambda."""
     space, config = update.space, update.config
     specs = specs_of(update)
-    payloads = {choice.teacher: choice.spec for choice in planned(space, {})}
+    payloads = {one.teacher: one.spec for one in planned(space, {})} if config.teachers else {}
     if specs and specs[0].name == CHAMPION:
         payloads = {CHAMPION: PayloadSpec("dense", len(update.known)), **payloads}
     held = config.regulariser if strength > 0 else None

@@ -1,9 +1,10 @@
-"""`tutelage quickstart`: the whole way of a job, from its data to a student that answers over HTTP."""
+"""`tutelage quickstart`: the whole way of a job, from its data to a student that is served and learns on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +14,12 @@ import typer
 from tutelage.cli.finetune import Address, Fresh, Overrides
 
 if TYPE_CHECKING:
+    from actors.session import Session
     from serve_apps.client import Endpoint
     from tutelage.cli.console import Console
     from tutelage.cli.steps import Exported, Job
+    from tutelage.cli.update import Candidate
+    from tutelage.registry.versions import Version
     from tutelage.report.figures import EndpointFigure, Report
 
 QUESTIONS = (
@@ -33,8 +37,14 @@ SETTINGS = (
     "search.trials=4",
     "search.reports=2",
     "search.budget={max_steps: 24}",
+    # The endpoint answers while the update trains beside it.
+    "serve.cpus_per_replica=0.25",
 )
 """What is other in a quickstart than in the job's own commands."""
+
+ARRIVES = "catalog:reviews/nyt"
+"""What the student of the reviews has not seen when it is deployed."""
+ARRIVING = "data.sources.nyt.splits={validation: 150, test: 500, train: 1200}"
 
 
 def quickstart(
@@ -43,10 +53,13 @@ def quickstart(
         Path | None, typer.Option("--job", help="A job file; examples/reviews.yaml if not given.")
     ] = None,
     overrides: Overrides = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="New data that the served version learns from at the end.")
+    ] = None,
     fresh: Fresh = False,
     address: Address = None,
 ) -> None:
-    """Fetch, fine-tune three teachers, distil, search, export, deploy, ask, report: real data, minutes."""
+    """Fetch, fine-tune teachers, distil, search, export, deploy, ask, update, report: real data, minutes."""
     from actors.session import starting
     from tune_spaces.search.opened import open_search
     from tutelage.cli.figures import write_figures
@@ -68,8 +81,13 @@ def quickstart(
             search_report(job, space, found, command="tutelage quickstart"), found.folder
         )
         exported = export_version(job, space, student)
-        endpoint = _serve(job, exported)
-    follow = f"tutelage deploy {exported.version.ref}"
+        new = data or (ARRIVES if job_file is None else None)
+        arrives = [ARRIVING] if new == ARRIVES else []
+        with _served(job, exported) as running:
+            endpoint = _ask(running, QUESTIONS)
+            candidate = None if new is None else _learn(job, exported, running, session, new, arrives)
+    last = exported.version if candidate is None else candidate.version
+    follow = f"tutelage deploy {last.ref}"
     with console.stage("report"):
         report, page = write_figures(
             job,
@@ -82,7 +100,10 @@ def quickstart(
             began=begin,
             next_command=follow,
         )
-    console.result(report.model_dump(mode="json"), lambda: _tell(console, report, page, search_page))
+    answer = report.model_dump(mode="json")
+    if candidate is not None:
+        answer["update"] = candidate.to_json()
+    console.result(answer, lambda: _tell(console, report, page, search_page, candidate))
 
 
 def example() -> Path:
@@ -93,23 +114,47 @@ def example() -> Path:
     )
 
 
-def _serve(job: Job, exported: Exported) -> EndpointFigure:
-    """Deploy the version, ask it, take it down again."""
-    from serve_apps.deploy import deploy, undeploy
-    from serve_apps.schemas import VersionRef
+@contextmanager
+def _served(job: Job, exported: Exported) -> Iterator[Endpoint]:
+    """Deploy the version; take it down again at the end."""
+    from serve_apps.deploy import undeploy
 
-    version = exported.version
     with job.console.stage("deploy") as stage:
-        folder = job.registry.versions.folder(version)
-        endpoint = deploy(
-            folder, VersionRef(name=version.name, id=version.id), job.loaded.job.serve, tell=stage.note
-        )
+        endpoint = _deploy(job, exported.version)
         stage.note(endpoint.url)
     try:
-        with job.console.stage("ask"):
-            return _ask(endpoint, QUESTIONS)
+        yield endpoint
     finally:
         undeploy()
+
+
+def _deploy(job: Job, version: Version) -> Endpoint:
+    """Serve the version; where another one answers already, it is replaced and drops no request."""
+    from serve_apps.deploy import deploy
+    from serve_apps.schemas import VersionRef
+
+    folder = job.registry.versions.folder(version)
+    return deploy(folder, VersionRef(name=version.name, id=version.id), job.loaded.job.serve)
+
+
+def _learn(
+    job: Job, exported: Exported, running: Endpoint, session: Session, data: str, overrides: list[str]
+) -> Candidate:
+    """Update the served version from new data; the endpoint takes the candidate over while it is asked."""
+    from serve_apps.client import asking
+    from tutelage.cli.update import make_candidate, open_increment, open_order, state_of
+
+    order = open_order(job.console, exported.version.ref, data, [*SETTINGS, *overrides], None)
+    opened = open_increment(order, state_of(order, session, compute=False))
+    words = f"tutelage update {exported.version.ref} --data {data} --name {order.source}"
+    candidate = make_candidate(order, opened, session, words)
+    with job.console.stage("replace") as stage, asking(running, QUESTIONS[:1]) as answered:
+        _deploy(job, candidate.version)
+        stage.note(
+            f"{running.url} answers with {candidate.version.ref}; "
+            f"{answered.count} requests meanwhile, {answered.failed} failed"
+        )
+    return candidate
 
 
 def _ask(endpoint: Endpoint, texts: Sequence[str]) -> EndpointFigure:
@@ -133,7 +178,10 @@ def _ask(endpoint: Endpoint, texts: Sequence[str]) -> EndpointFigure:
     return EndpointFigure(url=endpoint.url, version=reply.version, answers=answers, p50_ms=median(times))
 
 
-def _tell(console: Console, report: Report, page: Path, search_page: Path) -> str:
+def _tell(
+    console: Console, report: Report, page: Path, search_page: Path, candidate: Candidate | None
+) -> str:
+    from tutelage.cli.update import change_table
     from tutelage.report.numbers import capital
 
     slices = report.slices()
@@ -158,6 +206,8 @@ def _tell(console: Console, report: Report, page: Path, search_page: Path) -> st
                 for a in report.endpoint.answers
             ],
         )
+    if candidate is not None:
+        change_table(console, candidate)
     lines = [
         f"{console.styled('✓' if c.ok else '✗', 'green' if c.ok else 'red')} {c.name}: {c.text}"
         for c in report.verdict

@@ -254,20 +254,8 @@ def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
 
     def human() -> str:
         found, verdict = candidate.updated, candidate.verdict
-        rows = [
-            [
-                name,
-                "new" if name in found.new_slices else "",
-                f"{found.before.by_slice.get(name, float('nan')):.3f}",
-                f"{value:.3f}",
-                f"{value - found.before.by_slice.get(name, float('nan')):+.3f}",
-            ]
-            for name, value in found.after.by_slice.items()
-        ]
-        console.table("Accuracy on held-out rows", ["slice", "", "before", "after", "change"], rows)
-        mark = console.styled("✓", "green") if verdict.passed else console.styled("✗", "red")
+        change_table(console, candidate)
         lines = [
-            f"{mark} {verdict.words}",
             f"version {candidate.version.ref} ({CANDIDATE if verdict.passed else REJECTED}), "
             f"from {order.version.ref}, lambda {found.strength:g}",
             f"next    tutelage deploy {candidate.version.ref}",
@@ -275,3 +263,16 @@ def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
         return "\n".join(lines)
 
     console.result(candidate.to_json(), human)
+
+
+def change_table(console: Console, candidate: Candidate) -> None:
+    """Each slice before and after, and the gate's word."""
+    found, verdict = candidate.updated, candidate.verdict
+    rows = []
+    for name, after in found.after.by_slice.items():
+        before = found.before.by_slice.get(name, float("nan"))
+        new = "new" if name in found.new_slices else ""
+        rows.append([name, new, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"])
+    console.table("Accuracy on held-out rows", ["slice", "", "before", "after", "change"], rows)
+    mark = console.styled("✓", "green") if verdict.passed else console.styled("✗", "red")
+    console.say(f"{mark} {verdict.words}")
