@@ -76,7 +76,7 @@ def test_every_section_stands_once_and_every_link_has_its_heading() -> None:
 
 def test_a_section_is_explained_at_its_shortest_key() -> None:
     assert "## `train`\n" in reference()
-    assert "Also: `teachers[].finetune.train`." in reference()
+    assert "Also: `update.train`, `teachers[].finetune.train`" in reference()
 
 
 def test_check_compares_and_writing_mends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,156 @@
+"""`tutelage update` on the tiny job's version: new data in, a judged candidate out, killed and gone on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tests.e2e.conftest import Story
+from tests.e2e.e2e_samples import Answer, Cli, until
+from tutelage.testing import tiny_rows
+
+pytestmark = pytest.mark.e2e
+
+FAST = (
+    "update.train={epochs: 2, lr: 5.0e-3, batch_size: 8, cpus_per_worker: 0.8, precision: fp32}",
+    "update.regulariser={type: online-ewc, strength: 1.0, examples: 100}",
+    "update.replay={kilobytes: 20, share: 0.5}",
+    "update.gate={max_forgetting: 1.0, min_gain: -1.0}",
+    "update.holdout=20",
+)
+
+
+@pytest.fixture(scope="module")
+def cli(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """Commands on a copy of the story's home; the version there was exported without a state."""
+    folder = tmp_path_factory.mktemp("update")
+    shutil.copytree(story.cli.home, folder / "home", symlinks=True)
+    made = Cli(folder, folder / "home")
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A third domain."""
+    return str(tiny_rows(tmp_path_factory.mktemp("new"), 160, ["music"])["music"])
+
+
+@pytest.fixture(scope="module")
+def first(cli: Cli, new: str) -> Answer:
+    """The first update of a version that has no state yet."""
+    found = cli.run("update", "tiny", "--data", new, "--compute-state", *FAST, "--json")
+    assert found.code == 0, found.err[-3000:]
+    return found
+
+
+def state_of(cli: Cli, ref: str) -> dict[str, Any]:
+    folder = cli.home / "versions" / ref.partition(":")[2] / "state"
+    found: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    return found
+
+
+def test_a_version_without_state_offers_to_compute_it(cli: Cli, new: str) -> None:
+    found = cli.run("update", "tiny", "--data", new, "--plan")
+    assert found.code == 2
+    assert "--compute-state" in found.err
+
+
+def test_an_update_is_a_version_with_parent_state_and_history(cli: Cli, first: Answer) -> None:
+    answer = first.json
+    assert answer["passed"]
+    assert set(answer["before"]) == set(answer["after"]) == {"books", "shop", "music"}
+    card = cli.run("models", "show", answer["version"], "--json").json
+    assert card["lineage"]["parent"] == answer["parent"]
+    assert card["aliases"] == ["challenger"] or "challenger" in json.dumps(card)
+    run = cli.run("runs", "show", answer["run"], "--json").json
+    assert run["status"] == "done"
+    assert run["again"].startswith(f"tutelage update {answer['parent']} --data")
+
+
+def test_the_next_update_needs_neither_old_data_nor_old_runs(
+    cli: Cli, story: Story, first: Answer, tmp_path: Path
+) -> None:
+    """Update N + 1 on another machine: only the registry and its artifacts are there."""
+    elsewhere = Cli(tmp_path, tmp_path / "home")
+    elsewhere.home.mkdir()
+    for name in ("registry.db", "artifacts"):
+        source = cli.home / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, elsewhere.home / name)
+    data = str(tiny_rows(tmp_path / "new", 120, ["radio"])["radio"])
+    ref = first.json["version"]
+    try:
+        found = elsewhere.run("update", ref, "--data", data, *FAST, "update.gate.min_gain=1.0", "--json")
+        assert found.code == 1, found.err[-3000:]  # nothing gains a whole point of accuracy
+        version = elsewhere.run("models", "show", "tiny@rejected", "--json").json
+        assert version["lineage"]["parent"] == ref
+        state = state_of(elsewhere, f"tiny:{version['id']}") if "id" in version else None
+        kept = elsewhere.run("runs", "ls", "--json").json
+        assert any(run["kind"] == "update" for run in kept["runs"])
+        assert state is None or [one["slices"] for one in state["history"]][-1] == ["radio"]
+    finally:
+        elsewhere.end()
+
+
+def test_a_killed_update_goes_on_to_the_same_numbers(cli: Cli, story: Story, new: str, first: Answer) -> None:
+    slow = [word.replace("epochs: 2", "epochs: 12, checkpoint_every: 10") for word in FAST]
+    words = ["update", first.json["version"], "--data", new, "--name", "again", *slow, "--json"]
+    before = {path.name for path in (cli.home / "runs").iterdir()}
+    command = cli.start(*words)
+
+    def begun() -> bool:
+        fresh = {path for path in (cli.home / "runs").glob("*-update-*-l1") if path.name not in before}
+        return any((one / "train").exists() and list((one / "train").glob("checkpoint_*")) for one in fresh)
+
+    until(begun, 120, "a checkpoint of the update")
+    command.end()
+    resumed = cli.run(*words)
+    assert resumed.code == 0, resumed.err[-3000:]
+    whole = cli.run(*words, "--fresh")
+    assert whole.code == 0, whole.err[-3000:]
+    for key in ("after", "version", "strength"):
+        assert resumed.json[key] == whole.json[key], key
+
+
+def test_new_labels_need_grow_and_grown_versions_know_them(cli: Cli, first: Answer, tmp_path: Path) -> None:
+    texts = [f"word{n % 7} neutral token{n % 5} {n}" for n in range(60)]
+    path = tmp_path / "third.parquet"
+    parquet.write_table(pa.table({"text": texts, "label": ["mixed"] * 60}), path)
+    words = ["update", first.json["version"], "--data", str(path), *FAST]
+    refused = cli.run(*words)
+    assert refused.code == 2
+    assert "mixed" in refused.err
+    assert "update.grow=true" in refused.err
+    found = cli.run(*words, "update.grow=true", "update.gate.max_forgetting=1.0", "--json")
+    assert found.code == 0, found.err[-3000:]
+    card = cli.run("models", "show", found.json["version"], "--json").json
+    assert card["labels"] == ["negative", "positive", "mixed"]
+    assert found.json["after"]["third"] > 0.5  # the only class of its slice was learned
+
+
+def test_what_cannot_be_learned_is_refused_before_anything_is_trained(
+    cli: Cli, first: Answer, tmp_path: Path
+) -> None:
+    unlabelled = tmp_path / "bare.parquet"
+    parquet.write_table(pa.table({"text": [f"some text {n}" for n in range(40)]}), unlabelled)
+    wrong = tmp_path / "wrong.parquet"
+    parquet.write_table(pa.table({"body": ["a"], "stars": [1]}), wrong)
+    begin = time.monotonic()
+    bare = cli.run(
+        "update", first.json["version"], "--data", str(unlabelled), "data.sources.bare.columns={label: null}"
+    )
+    assert (bare.code, "learn from itself alone" in bare.err) == (2, True)
+    columns = cli.run("update", first.json["version"], "--data", str(wrong))
+    assert columns.code == 2
+    assert "text" in columns.err
+    known = cli.run("update", "tinny", "--data", str(unlabelled))
+    assert known.code == 2
+    assert time.monotonic() - begin < 120
