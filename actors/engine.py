@@ -26,6 +26,7 @@ from tutelage.config.schedule import value_at
 from tutelage.config.train import TrainConfig
 from tutelage.continual.adapters import AdapterPenalty
 from tutelage.continual.anchors import Anchors
+from tutelage.continual.kfac import Blocks
 from tutelage.data.examples import Batch
 from tutelage.errors import TrainError
 from tutelage.models.precision import Type
@@ -82,6 +83,8 @@ class Engine:
             fitted(anchors.center, shards),
             proximal=section.step == "proximal",
             path=section.type == "si",
+            blocks=Blocks.load(Path(increment.blocks)) if increment.blocks else None,
+            stiff=increment.strength,
         )
 
     def penalty(self) -> Tensor | None:

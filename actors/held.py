@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tutelage.continual.anchors import grown
 from tutelage.continual.importance import read_tensors, write_tensors
+from tutelage.continual.kfac import Blocks, Kronecker
 from tutelage.continual.penalty import PathIntegral, Quadratic, StepRule, attach
 
 _PATH = "path.safetensors"
@@ -101,6 +102,8 @@ class Held:
         center: where weights are held, by name.
         proximal: how; see `tutelage.continual.penalty`.
         path: also gather what synaptic intelligence needs.
+        blocks: Kronecker blocks, which take the place of the diagonal where there is one; whole weights only.
+        stiff: lambda of the blocks.
     """
 
     def __init__(
@@ -112,11 +115,17 @@ class Held:
         *,
         proximal: bool,
         path: bool,
+        blocks: Blocks | None = None,
+        stiff: float = 0.0,
     ) -> None:
         self._shards = shards
+        if blocks is not None:
+            strength = {name: value for name, value in strength.items() if name not in blocks.inputs}
         self._quadratic = Quadratic(shards.spread(strength), shards.spread(center), proximal=proximal)
         self._path = PathIntegral(shards.tensors) if path else None
         rules: list[StepRule] = [] if self._path is None else [self._path]
+        if blocks is not None:
+            rules.append(Kronecker(blocks, center, shards.names, stiff, proximal=proximal))
         attach(optimizer, [*rules, self._quadratic], shards.tensors)
 
     def importance(self, xi: float) -> dict[str, Tensor] | None:

@@ -28,6 +28,8 @@ class Increment:
     """Lambda of this training; `auto` tries several."""
     anchors: str = ""
     """File of precisions and centres; needed with a regulariser."""
+    blocks: str = ""
+    """File of Kronecker blocks; for `kfac` alone."""
     distil: Distil | None = None
     """The version before is then the teacher `champion`, apart from the others."""
     replayed: tuple[str, ...] = ()

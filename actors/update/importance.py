@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from actors.engine import inputs_of
 from tutelage.config.task import Task
-from tutelage.config.update import EWC, MAS, SI, OnlineEWC
+from tutelage.config.update import EWC, KFAC, MAS, SI, OnlineEWC
 from tutelage.continual.fisher import Mode, Per, Scored, fisher, mas
 from tutelage.continual.importance import Importance
 from tutelage.data.examples import Batch, Examples
@@ -51,7 +51,7 @@ class Measurement:
     """Arrow file of tokenised rows."""
     rows: tuple[int, ...]
     kind: str
-    """`fisher` or `mas`."""
+    """`fisher`, `kfac` or `mas`."""
     mode: Mode = "exact"
     per: Per = "sequence"
     seed: int = 0
@@ -78,15 +78,16 @@ def chosen_rows(rows: NDArray[np.int64], most: int, seed: int) -> tuple[int, ...
     return tuple(int(row) for row in rows)
 
 
-def mode_of(section: EWC | OnlineEWC | MAS | SI, task: Task) -> tuple[str, Mode]:
+def mode_of(section: EWC | OnlineEWC | KFAC | MAS | SI, task: Task) -> tuple[str, Mode]:
     """Kind and mode of a regulariser's importance."""
     if isinstance(section, MAS):
         return "mas", "exact"
+    kind = "kfac" if isinstance(section, KFAC) else "fisher"
     asked = "auto" if isinstance(section, SI) else section.fisher
     if asked != "auto":
-        return "fisher", asked
+        return kind, asked
     few = task.type == "sequence-classification" and len(task.labels) <= EXACT_CLASSES
-    return "fisher", "exact" if few else "sampled"
+    return kind, "exact" if few else "sampled"
 
 
 def measure_importance(what: Measurement, scratch: Path, stage: Stage) -> Importance:
@@ -136,7 +137,8 @@ def part(what: Measurement, index: int) -> Importance:
     if what.kind == "mas":
         return mas(model, batches(), score)
     seed = int(np.random.SeedSequence([what.seed, index]).generate_state(1, np.uint64)[0] >> 1)
-    return fisher(model, batches(), score, mode=what.mode, per=what.per, seed=seed)
+    blocks = what.kind == "kfac"
+    return fisher(model, batches(), score, mode=what.mode, per=what.per, seed=seed, blocks=blocks)
 
 
 def _make_part(what: Measurement, index: int, path: str) -> int:

@@ -27,9 +27,10 @@ from actors.update.run import Updated
 from actors.workspace import Workspace
 from tutelage.config.data import Pick
 from tutelage.config.task import Task
-from tutelage.config.update import EWC, L2, SI, OnlineEWC, Replay, UpdateConfig
+from tutelage.config.update import EWC, KFAC, L2, SI, OnlineEWC, Replay, UpdateConfig
 from tutelage.continual.anchors import Anchors, grown
-from tutelage.continual.importance import read_tensors
+from tutelage.continual.importance import Importance, read_tensors
+from tutelage.continual.kfac import Blocks, split_sums
 from tutelage.continual.replay import Buffer, Item, load, save
 from tutelage.continual.state import WEIGHTS, About, Learned, State
 from tutelage.data.examples import Examples
@@ -80,6 +81,15 @@ class Trained:
         return cls(run, model, space.job.task, str(examples.path), new, heldout, accuracy, space.job.seed)
 
 
+@dataclass(frozen=True)
+class Held:
+    """What holds the next update."""
+
+    anchors: Anchors | None
+    measured: dict[str, Any]
+    blocks: Blocks | None = None
+
+
 def trained_by(updated: Updated) -> Trained:
     """The training of an update, as the next state is made from it."""
     update = updated.update
@@ -117,18 +127,20 @@ def make_state(
     history = [] if before is None else before.about.history
     slices = list(dict.fromkeys(examples.slices(trained.new)))
     held = config.regulariser
-    anchors, measured = _anchors(trained, config, before, scratch, stage)
+    found = _anchors(trained, config, before, scratch, stage)
     about = About(
         model=digest_file(version / WEIGHTS),
         labels=trained.task.labels,
         seed=trained.seed if before is None else before.about.seed,
         held=None if held is None else held.model_dump(mode="json"),
-        measured=measured,
+        measured=found.measured,
         history=[*history, Learned(trained.run, slices, dict(trained.accuracy), dict(trained.before))],
     )
     state = State.begin(version, about)
-    if anchors is not None:
-        anchors.save(state.anchors)
+    if found.anchors is not None:
+        found.anchors.save(state.anchors)
+    if found.blocks is not None:
+        found.blocks.save(state.blocks)
     if config.replay is not None:
         save(_buffer(trained, config.replay, before, examples, about.seed, stage), state.replay)
     _hold_out(trained, config.holdout, before, examples, state.heldout)
@@ -138,22 +150,22 @@ def make_state(
 
 def _anchors(
     trained: Trained, config: UpdateConfig, before: State | None, scratch: Path, stage: Stage
-) -> tuple[Anchors | None, dict[str, Any]]:
+) -> Held:
     """Where the next update holds the weights, and how importance was measured."""
     held = config.regulariser
     if held is None:
-        return None, {}
+        return Held(None, {})
     weights = _weights(trained)
     kept = Anchors.empty() if before is None or not before.anchors.exists() else Anchors.load(before.anchors)
     if isinstance(held, L2):
         ones = {name: torch.ones_like(value) for name, value in weights.items()}
-        return Anchors.empty().add(ones, weights), {"kind": "l2"}
+        return Held(Anchors.empty().add(ones, weights), {"kind": "l2"})
     path = trained.model / PATH_FILE
     if isinstance(held, SI) and path.exists():
         omega, _ = read_tensors(path)
         whole = {name: _grown(omega.get(name), value) for name, value in weights.items()}
         # One centre, the newest weights: what a path gave is added up (arXiv:1703.04200, equation 5).
-        return kept.decay_to(whole, weights, 1.0), {"kind": "path"}
+        return Held(kept.decay_to(whole, weights, 1.0), {"kind": "path"})
     kind, mode = mode_of(held, trained.task)
     what = Measurement(
         model=str(trained.model),
@@ -168,11 +180,17 @@ def _anchors(
     )
     found = measure_importance(what, scratch, stage)
     measured = {**found.stamp, "examples": found.examples}
-    mean = found.mean()
+    diagonals, blocks = split_sums(found.sums)
+    mean = Importance(diagonals, found.examples).mean()
     if isinstance(held, EWC):
-        return kept.add(mean, weights), measured
-    gamma = held.gamma if isinstance(held, OnlineEWC) else 1.0
-    return kept.decay_to(mean, weights, gamma), measured
+        return Held(kept.add(mean, weights), measured)
+    gamma = held.gamma if isinstance(held, OnlineEWC | KFAC) else 1.0
+    anchors = kept.decay_to(mean, weights, gamma)
+    if not isinstance(held, KFAC):
+        return Held(anchors, measured)
+    own = Blocks.of(blocks, found.examples)
+    old = None if before is None or not before.blocks.exists() else Blocks.load(before.blocks)
+    return Held(anchors, measured, own if old is None else old.after(own, gamma))
 
 
 def _weights(trained: Trained) -> dict[str, torch.Tensor]:

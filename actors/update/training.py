@@ -57,6 +57,7 @@ def training(update: Update, strength: float, storage: str) -> Training:
         regulariser=held,
         strength=strength,
         anchors=str(update.state.anchors) if held is not None else "",
+        blocks=str(update.state.blocks) if held is not None and held.type == "kfac" else "",
         distil=config.distil,
         replayed=update.replayed,
         share=config.replay.share if config.replay else 0.0,

@@ -41,7 +41,7 @@ def test_a_nearest_mean_needs_texts_of_every_class() -> None:
         ("regulariser", {"type": "ewc", "strength": "soft"}),
         ("regulariser", {"type": "online-ewc", "gamma": 1.5}),
         ("regulariser", {"type": "ewc", "relax": 1.0}),
-        ("regulariser", {"type": "kfac"}),
+        ("regulariser", {"type": "ewcc"}),
         ("replay", {"kilobytes": 0}),
         ("replay", {"share": 1.0}),
         ("gate", {"max_forgetting": 2}),

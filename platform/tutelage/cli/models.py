@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,6 +89,68 @@ def verify(
     console.result({"ok": not broken, "versions": found}, "\n".join(lines))
     if broken:
         raise typer.Exit(1)
+
+
+@app.command()
+def forget(
+    ctx: typer.Context,
+    ref: Ref,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="An example's id; may be repeated.")] = None,
+    texts: Annotated[list[str] | None, typer.Option("--text", help="An example by its text.")] = None,
+) -> None:
+    """Record the version again without some examples in its memory, and prove that they are gone from it.
+
+    Its weights stay. Versions that still hold an example are named; they go by their own `forget`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from tutelage.continual.forget import forget as take_out
+    from tutelage.continual.forget import holders, text_id
+    from tutelage.errors import ConfigError, StoreError
+    from tutelage.files import home
+
+    console: Console = ctx.obj
+    wanted = {*(ids or []), *(text_id(text) for text in texts or [])}
+    if not wanted:
+        raise ConfigError("nothing to forget", fix="give --id or --text")
+    versions = _registry().versions
+    version = versions.get(ref)
+    with console.stage("forget"), TemporaryDirectory(dir=home()) as scratch:
+        found = take_out(versions.folder(version), Path(scratch) / "version", wanted)
+        if found.traces:
+            raise StoreError(
+                f"{', '.join(found.traces)} still hold what was to be forgotten",
+                fix="report this as a defect",
+            )
+        lineage = version.card.lineage.model_copy(update={"parent": version.ref})
+        card = version.card.model_copy(update={"lineage": lineage})
+        made = versions.add(version.name, Path(scratch) / "version", card)
+    others = [one for one in versions.list(version.name) if one.id != made.id]
+    still = holders({one.ref: versions.folder(one) for one in others}, wanted)
+    caches = [str(path) for path in _caches(home(), wanted)]
+    answer = {
+        "version": made.ref,
+        "forgotten": list(found.asked),
+        "replayed rows": found.replayed,
+        "heldout rows": found.heldout,
+        "traces": [],
+        "still held by": still,
+        "caches": caches,
+    }
+    lines = [
+        f"{made.ref} holds nothing of {len(wanted)} examples: every file of its state was searched "
+        f"({found.replayed} replayed and {found.heldout} held-out rows taken out)"
+    ]
+    lines += [f"still in {name}" for name in still]
+    lines += [f"still in {path}, a cache that can be removed" for path in caches]
+    console.result(answer, "\n".join(lines))
+
+
+def _caches(home: Path, ids: set[str]) -> list[Path]:
+    """Files of rows and tokens below the home that hold an example's digest."""
+    digests = [bytes.fromhex(one) for one in ids if len(one) == 32]
+    files = [path for name in ("rows", "tokens", "states") for path in (home / name).rglob("*.arrow")]
+    return sorted(path for path in files if any(digest in path.read_bytes() for digest in digests))
 
 
 @app.command()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tutelage.cli.console import Console
     from tutelage.cli.steps import Job
     from tutelage.continual.gate import Verdict
-    from tutelage.continual.state import State
+    from tutelage.continual.state import Learned, State
     from tutelage.registry.versions import Version
 
 CANDIDATE, REJECTED = "challenger", "rejected"
@@ -46,9 +47,20 @@ class Candidate:
     updated: Updated
     verdict: Verdict
     seconds: float
+    history: list[Learned]
+    """Every training in the life of the version."""
+
+    @property
+    def matrix(self) -> list[list[float]]:
+        """Accuracy after each training (rows) on what each of them brought (columns)."""
+        from tutelage.continual.metrics import matrix_of
+
+        return matrix_of([(one.slices, one.accuracy) for one in self.history])
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
+        from tutelage.continual.metrics import summary
+
         found = self.updated
         return {
             "version": self.version.ref,
@@ -64,13 +76,21 @@ class Candidate:
             "attempts": [{"strength": lam, "accuracy": value} for lam, value in found.attempts],
             "plain": found.plain,
             "seconds": self.seconds,
+            "matrix": [[None if math.isnan(one) else one for one in row] for row in self.matrix],
+            "summary": {
+                key: None if math.isnan(value) else value
+                for key, value in asdict(summary(self.matrix)).items()
+            },
         }
 
 
 def update(
     ctx: typer.Context,
     ref: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@ALIAS, NAME:ID or ID.")],
-    data: Annotated[str, typer.Option("--data", help="File, folder, glob, URL, or catalog:NAME/PART.")],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", help="File, folder, glob, URL, or catalog:NAME/PART; several are a stream."),
+    ],
     overrides: Overrides = None,
     name: Annotated[
         str | None, typer.Option("--name", help="What the data is called; its file's name.")
@@ -84,18 +104,17 @@ def update(
 ) -> None:
     """Make a candidate version from a version and new data, and say what it gained and what it forgot.
 
-    Ends with exit code 1, and keeps the candidate, when it forgot more than update.gate allows.
+    Several --data are learned one after another, each from the candidate before. Ends with exit code 1, and
+    keeps the candidate, when it forgot more than update.gate allows; the stream stops there.
     """
     from actors.session import session
-    from tutelage.errors import GateError
+    from tutelage.errors import ConfigError, GateError
 
     console: Console = ctx.obj
     given = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
-    order = open_order(console, ref, data, given, name)
-    words = " ".join(
-        ["tutelage update", order.version.ref, "--data", shlex.quote(data), "--name", order.source]
-        + [shlex.quote(word) for word in overrides or []]
-    )
+    if name is not None and len(data) > 1:
+        raise ConfigError("--name is for one --data", fix="leave it out: each is called by its file's name")
+    order = open_order(console, ref, data[0], given, name)
     if plan:
         from tutelage.cli.plan_update import show_update_plan, update_plan
 
@@ -103,8 +122,16 @@ def update(
         show_update_plan(console, update_plan(open_increment(order, state)))
         return
     with session(order.job.loaded.job.ray, order.job.home) as ray:
-        state = state_of(order, ray, compute=compute_state)
-        candidate = make_candidate(order, open_increment(order, state), ray, words, fresh=fresh)
+        candidate: Candidate | None = None
+        for place in data:
+            if candidate is not None:
+                order = open_order(console, candidate.version.ref, place, given, None)
+            state = state_of(order, ray, compute=compute_state and candidate is None)
+            words = command_of(order, place, overrides or [])
+            candidate = make_candidate(order, open_increment(order, state), ray, words, fresh=fresh)
+            if not candidate.verdict.passed:
+                break
+    assert candidate is not None
     tell(console, order, candidate)
     if not candidate.verdict.passed:
         raise GateError("; ".join(candidate.verdict.problems), fix=candidate.verdict.fix)
@@ -145,6 +172,12 @@ def open_order(console: Console, ref: str, data: str, overrides: list[str], name
     loaded = load_recorded(recorded, version.ref, overrides)
     job = Job(loaded, console, place, registry)
     return Ordered(job, version, registry.versions.folder(version), source)
+
+
+def command_of(order: Ordered, data: str, overrides: list[str]) -> str:
+    """The command that makes this update alone."""
+    words = ["tutelage update", order.version.ref, "--data", shlex.quote(data), "--name", order.source]
+    return " ".join([*words, *map(shlex.quote, overrides)])
 
 
 def source_name(data: str) -> str:
@@ -214,7 +247,7 @@ def make_candidate(
         out = opened.space.runs / opened.run / "export"
         result, scores = export_files(inner, opened.space, updated.folder, out)
         with order.job.console.stage("remember") as stage:
-            next_state(updated, out, stage)
+            state = next_state(updated, out, stage)
         lineage = {
             "run_id": opened.run,
             "parent": order.version.ref,
@@ -234,10 +267,10 @@ def make_candidate(
     alias = CANDIDATE if verdict.passed else REJECTED
     why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
     order.job.registry.versions.set_alias(version.name, alias, version.id, why=why)
-    return Candidate(version, updated, verdict, seconds)
+    return Candidate(version, updated, verdict, seconds, state.about.history)
 
 
-def next_state(updated: Updated, out: Path, stage: Any) -> None:
+def next_state(updated: Updated, out: Path, stage: Any) -> State:
     """What the update after this one needs, beside the exported files."""
     import shutil
 
@@ -246,7 +279,9 @@ def next_state(updated: Updated, out: Path, stage: Any) -> None:
 
     shutil.copyfile(updated.folder / WEIGHTS, out / WEIGHTS)
     opened = updated.update
-    make_state(trained_by(updated), opened.config, opened.state, out, opened.space.runs / opened.run, stage)
+    return make_state(
+        trained_by(updated), opened.config, opened.state, out, opened.space.runs / opened.run, stage
+    )
 
 
 def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
@@ -255,6 +290,8 @@ def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
     def human() -> str:
         found, verdict = candidate.updated, candidate.verdict
         change_table(console, candidate)
+        if len(candidate.history) > 2:
+            matrix_table(console, candidate)
         lines = [
             f"version {candidate.version.ref} ({CANDIDATE if verdict.passed else REJECTED}), "
             f"from {order.version.ref}, lambda {found.strength:g}",
@@ -263,6 +300,23 @@ def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
         return "\n".join(lines)
 
     console.result(candidate.to_json(), human)
+
+
+def matrix_table(console: Console, candidate: Candidate) -> None:
+    """The accuracy matrix of all trainings, and what it comes to."""
+    from tutelage.continual.metrics import summary
+
+    names = [", ".join(one.slices) for one in candidate.history]
+    rows = [
+        [f"after {name}", *("" if math.isnan(value) else f"{value:.3f}" for value in row)]
+        for name, row in zip(names, candidate.matrix, strict=True)
+    ]
+    console.table("Accuracy after each training, on what each brought", ["", *names], rows)
+    found = summary(candidate.matrix)
+    console.say(
+        f"ACC {found.accuracy:.3f}, BWT {found.backward:+.3f}, forgetting {found.forgetting:+.3f}, "
+        f"minimum {found.minimum:.3f}"
+    )
 
 
 def change_table(console: Console, candidate: Candidate) -> None:

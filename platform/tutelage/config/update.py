@@ -63,6 +63,15 @@ class OnlineEWC(_Fisher):
     """What is left of earlier importance after each training."""
 
 
+class KFAC(_Fisher):
+    """Online EWC with Kronecker blocks for linear layers: directions instead of single weights
+    (arXiv:1805.07810). Needs zero_stage 0 and no adapters, since it works on whole weights."""
+
+    type: Literal["kfac"]
+    gamma: Fraction = 0.9
+    """What is left of earlier importance after each training."""
+
+
 class SI(_Held):
     """Synaptic intelligence: importance gathered along the training (arXiv:1703.04200). What was trained
     before the first update has no path; its importance is that of `ewc`."""
@@ -86,7 +95,7 @@ class L2(_Held):
     type: Literal["l2"]
 
 
-Regulariser = Annotated[EWC | OnlineEWC | SI | MAS | L2, Field(discriminator="type")]
+Regulariser = Annotated[EWC | OnlineEWC | KFAC | SI | MAS | L2, Field(discriminator="type")]
 
 
 class Distil(Section):
@@ -160,6 +169,10 @@ class UpdateConfig(Section):
             raise ValueError(
                 f"grow with regulariser '{self.regulariser.type}' alone forgets the old classes (20 % on "
                 "split MNIST, which is its last task: arXiv:1904.07734); keep replay or distil, or set force"
+            )
+        if isinstance(self.regulariser, KFAC) and (self.train.zero_stage or self.method.type == "lora"):
+            raise ValueError(
+                "regulariser kfac holds whole weights: set train.zero_stage to 0, no lora, or use online-ewc"
             )
         if self.head == "nearest-mean" and self.replay is None:
             raise ValueError("head nearest-mean needs texts of every class, so it needs replay")

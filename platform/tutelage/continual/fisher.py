@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.continual.importance import Importance
+from tutelage.continual.kfac import block_sums
 from tutelage.continual.per_example import PerExample, Reduction
 
 Mode = Literal["exact", "sampled", "empirical"]
@@ -63,6 +64,7 @@ def fisher(
     per: Per = "sequence",
     seed: int = 0,
     names: Collection[str] | None = None,
+    blocks: bool = False,
 ) -> Importance:
     """Sums of squared gradients of single examples, by name of parameter.
 
@@ -74,6 +76,7 @@ def fisher(
         per: what is squared where an example has several positions.
         seed: of drawn labels and signs.
         names: parameters to look at; all trainable ones when None.
+        blocks: also the Kronecker factors of linear weights; see `tutelage.continual.kfac`.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -85,8 +88,11 @@ def fisher(
         for slopes_PV in _directions(logits_PV, scored, mode, generator):
             yield slopes_PV if signs_P1 is None else slopes_PV * signs_P1
 
-    found = _add_up(model, batches, score, slopes, "square", names, labelled=mode == "empirical")
-    return Importance(found.sums, found.examples, {"kind": "fisher", "mode": mode, "per": per})
+    found = _add_up(
+        model, batches, score, slopes, "square", names, labelled=mode == "empirical", blocks=blocks
+    )
+    kind = "kfac" if blocks else "fisher"
+    return Importance(found.sums, found.examples, {"kind": kind, "mode": mode, "per": per})
 
 
 def mas(
@@ -114,6 +120,7 @@ def _add_up(
     names: Collection[str] | None,
     *,
     labelled: bool = False,
+    blocks: bool = False,
 ) -> Importance:
     sums: dict[str, Tensor] = {}
     examples, training = 0, model.training
@@ -126,8 +133,11 @@ def _add_up(
                 owners_P = scored.examples_P
                 if owners_P is None:
                     owners_P = torch.arange(len(logits_PV), device=logits_PV.device)
-                for slopes_PV in slopes(logits_PV.detach().float(), scored):
-                    part = watched.reduce(logits_PV, slopes_PV.to(logits_PV.dtype), owners_P, how)
+                for number, slopes_PV in enumerate(slopes(logits_PV.detach().float(), scored)):
+                    given_PV = slopes_PV.to(logits_PV.dtype)
+                    part = watched.reduce(logits_PV, given_PV, owners_P, how)
+                    if blocks:
+                        part |= block_sums(watched.factors(logits_PV, given_PV), first=number == 0)
                     for name, value in part.items():
                         if name in sums:
                             sums[name] += value

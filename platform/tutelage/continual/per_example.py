@@ -112,6 +112,22 @@ class PerExample:
             found |= self._one_by_one(logits_PV, slopes_PV, examples_P, how)
         return {name: found[name] for name in self.parameters}
 
+    def factors(self, logits_PV: Tensor, slopes_PV: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The two factors of each linear weight's gradient, for weights that are used once.
+
+        Rows [R, O] and [R, I] fp32, one for each example and token: the gradient is the sum of products.
+        """
+        used = {name: uses[0] for name, uses in self._uses.items() if len(uses) == 1}
+        linear = {n: u for n, u in used.items() if u.attribute == "weight" and _is_matrix(u.module)}
+        outputs = [use.output for use in linear.values()]
+        found = torch.autograd.grad(logits_PV, outputs, slopes_PV, retain_graph=True, allow_unused=True)
+        return {
+            name: (rows.flatten(0, 1), columns.flatten(0, 1))
+            for (name, use), slope in zip(linear.items(), found, strict=True)
+            if slope is not None
+            for rows, columns in (_factors(use.module, slope, use.given),)
+        }
+
     def _by_rule(self, logits_PV: Tensor, slopes_PV: Tensor, how: Reduction) -> dict[str, Tensor]:
         uses = {name: used for name, used in self._uses.items() if name not in self._alone}
         outputs = {id(use.output): use.output for used in uses.values() for use in used}

@@ -2,6 +2,7 @@
 
 state/state.json             what is held and why, labels, every update so far with its accuracies
 state/anchors.safetensors    precision and centre of each weight, by name
+    state/blocks.safetensors     Kronecker factors of linear weights, where a regulariser uses them
 state/replay/                earlier texts
 state/heldout/               rows that no training may see, to measure what is forgotten
 """
@@ -19,7 +20,8 @@ from tutelage.files import atomic_write, digest_file
 FOLDER = "state"
 FORMAT = 1
 WEIGHTS = "model.safetensors"
-_ABOUT, _ANCHORS, _REPLAY, _HELDOUT = "state.json", "anchors.safetensors", "replay", "heldout"
+_ABOUT, _REPLAY, _HELDOUT = "state.json", "replay", "heldout"
+_ANCHORS, _BLOCKS = "anchors.safetensors", "blocks.safetensors"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class State:
     def anchors(self) -> Path:
         """File of precisions and centres; there when something is held."""
         return self.folder / _ANCHORS
+
+    @property
+    def blocks(self) -> Path:
+        """File of Kronecker blocks; there when they hold."""
+        return self.folder / _BLOCKS
 
     @property
     def replay(self) -> Path:

@@ -1,0 +1,100 @@
+"""Kronecker blocks: exact for one input, additive, and both steps against what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tutelage.continual.fisher import Scored, fisher
+from tutelage.continual.importance import Importance
+from tutelage.continual.kfac import Blocks, Kronecker, split_sums
+from tutelage.continual.penalty import attach
+
+pytestmark = pytest.mark.unit
+
+
+def measured(inputs: torch.Tensor) -> tuple[Any, Importance]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+    batches = [(len(part), part) for part in inputs.split(2)]
+    return model, fisher(model, batches, lambda x: Scored(model(x)), blocks=True)
+
+
+def test_for_one_input_the_block_is_the_fisher_information_itself() -> None:
+    model, found = measured(torch.randn(1, 3, generator=torch.Generator().manual_seed(1)))
+    diagonals, sums = split_sums(found.sums)
+    blocks = Blocks.of(sums, found.examples)
+    for name in ("0.weight", "2.weight"):
+        whole = torch.outer(blocks.slopes[name].diagonal(), blocks.inputs[name].diagonal())
+        torch.testing.assert_close(whole, diagonals[name], rtol=1e-4, atol=1e-7)
+    assert set(diagonals) == {name for name, _ in model.named_parameters()}
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    inputs = torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
+    _, whole = measured(inputs)
+    _, one = measured(inputs[:2])
+    _, other = measured(inputs[2:])
+    for name, value in (one + other).sums.items():
+        torch.testing.assert_close(value, whole.sums[name], rtol=1e-4, atol=1e-6)
+
+
+def blocks_of(rows: int, columns: int, seed: int = 3) -> Blocks:
+    generator = torch.Generator().manual_seed(seed)
+    a, g = torch.randn(columns, 9, generator=generator), torch.randn(rows, 9, generator=generator)
+    return Blocks({"w": a @ a.T / 9}, {"w": g @ g.T / 9})
+
+
+def test_the_explicit_step_has_the_gradient_of_the_quadratic_form() -> None:
+    blocks, center = blocks_of(3, 4), torch.randn(3, 4)
+    theta = nn.Parameter(torch.randn(3, 4))
+    theta.grad = torch.zeros(3, 4)
+    rule = Kronecker(blocks, {"w": center}, ["w"], 2.0, proximal=False)
+    rule.before_step(0, theta, 0.1)
+    free = theta.detach().clone().requires_grad_()
+    apart = free - center
+    form = (blocks.slopes["w"] @ apart @ blocks.inputs["w"] * apart).sum()
+    (truth,) = torch.autograd.grad(0.5 * 2.0 / blocks.unit() * form, free)
+    torch.testing.assert_close(theta.grad, truth)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1e6])
+def test_the_proximal_step_solves_its_linear_system(strength: float) -> None:
+    blocks, center = blocks_of(3, 4), torch.randn(3, 4)
+    theta = nn.Parameter(torch.randn(3, 4))
+    moved, rate = theta.detach().clone(), 0.1
+    Kronecker(blocks, {"w": center}, ["w"], strength, proximal=True).after_step(0, theta, rate)
+    k = strength / blocks.unit()
+    system = torch.eye(12) + rate * k * torch.kron(blocks.slopes["w"], blocks.inputs["w"])
+    truth = torch.linalg.solve(system, (moved - center).flatten()).reshape(3, 4) + center
+    torch.testing.assert_close(theta.detach(), truth, rtol=1e-3, atol=1e-4)
+
+
+def test_it_holds_what_matters_and_frees_what_does_not_under_an_optimiser() -> None:
+    a = torch.diag(torch.tensor([1.0, 0.0]))
+    blocks = Blocks({"w": a}, {"w": torch.eye(2)})
+    theta = nn.Parameter(torch.zeros(2, 2))
+    optimizer = torch.optim.SGD([theta], lr=0.1)
+    attach(optimizer, [Kronecker(blocks, {"w": torch.zeros(2, 2)}, ["w"], 1e4, proximal=True)])
+    for _ in range(10):
+        optimizer.zero_grad()
+        theta.sum().backward()
+        optimizer.step()
+    assert float(theta.detach()[:, 0].abs().max()) < 1e-3
+    torch.testing.assert_close(theta.detach()[:, 1], torch.full((2,), -1.0))
+
+
+def test_blocks_come_back_from_their_file_and_fade(tmp_path: Path) -> None:
+    one, other = blocks_of(3, 4), blocks_of(3, 4, seed=5)
+    one.save(tmp_path / "blocks.safetensors")
+    again = Blocks.load(tmp_path / "blocks.safetensors")
+    assert torch.equal(again.inputs["w"], one.inputs["w"])
+    assert torch.equal(again.slopes["w"], one.slopes["w"])
+    both = one.after(other, 0.5)
+    torch.testing.assert_close(both.slopes["w"], 0.5 * one.slopes["w"] + other.slopes["w"])
+    grown = blocks_of(5, 4)
+    assert one.after(grown, 0.5).slopes["w"].shape == (5, 5)  # another head begins anew
