@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tutelage.config import JobConfig
 from tutelage.config.data import Source
+from tutelage.data.checks import as_label
 from tutelage.data.labels import label_text
 from tutelage.data.sources import open_source
 
@@ -19,7 +20,7 @@ def all_labels(job: JobConfig, sources: Mapping[str, Source], known: list[str], 
             continue
         for rows in open_source(name, source, home, job.task).read():
             for value in rows.values.get("label", []):
-                text = label_text(value)
+                text = label_text(as_label(value))
                 if text is not None:
                     found.add(source.labels.get(text, text))
     return [*known, *sorted(found - set(known))]

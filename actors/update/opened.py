@@ -23,6 +23,7 @@ from tutelage.continual.replay import load as load_buffer
 from tutelage.continual.state import State
 from tutelage.data.examples import Examples
 from tutelage.data.folders import whole_folder
+from tutelage.data.sources import open_source
 from tutelage.errors import ConfigError, DataError
 from tutelage.files import digest_text
 from tutelage.models.load import load_classifier, load_tokenizer
@@ -46,14 +47,15 @@ class Update:
     """Classes of the version before."""
     new: list[str]
     """Sources of new data."""
+    data: str
+    """Digest of the version's weights and of what identifies the new data. Where the files of the state are,
+    and since when, is not part of it."""
 
     @property
     def run(self) -> str:
         """The same version, data and settings give the same run."""
         space = self.space
-        digest = digest_text(
-            self.state.about.model, space.rows.fingerprint, self.config.model_dump_json(), str(space.job.seed)
-        )
+        digest = digest_text(self.data, self.config.model_dump_json(), str(space.job.seed))
         return f"{space.job.name}-update-{digest[:8]}"
 
     @property
@@ -157,7 +159,9 @@ def open_update(
         if "labels found" in problem.problem:
             problem.fix += "; new classes need update.grow=true"
         raise
-    update = Update(space, config, version, state, known, list(sources))
+    stamps = [f"{name}={open_source(name, one, home, job.task).stamp}" for name, one in sources.items()]
+    data = digest_text(state.about.model, *stamps, *labels)[:32]
+    update = Update(space, config, version, state, known, list(sources), data)
     _check_rows(update)
     return update
 

@@ -203,15 +203,17 @@ def _card(
             "accuracy": {name: {**found.by_slice, "mean": found.mean} for name, found in scores.items()},
         },
         sizes=sizes,
-        lineage=Lineage(
-            job_digest=job_digest(own),
-            config_yaml=job.yaml,
-            data_fingerprint=space.rows.fingerprint,
-            base_model=own.student.model,
-            packages=package_versions(),
-            git_commit=git_commit(),
-            seed=own.seed,
-            **lineage,
+        lineage=Lineage.model_validate(
+            {
+                "job_digest": job_digest(own),
+                "config_yaml": job.yaml,
+                "data_fingerprint": space.rows.fingerprint,
+                "base_model": own.student.model,
+                "packages": package_versions(),
+                "git_commit": git_commit(),
+                "seed": own.seed,
+                **lineage,
+            }
         ),
     )
 

@@ -232,6 +232,7 @@ def make_candidate(
     from actors.update.run import run_update
     from tutelage.cli.steps import export_files, record, recorded
     from tutelage.continual.gate import judge_forgetting
+    from tutelage.registry.refs import CHAMPION
 
     begin = time.monotonic()
     job = order.job.loaded.job
@@ -251,6 +252,7 @@ def make_candidate(
         lineage = {
             "run_id": opened.run,
             "parent": order.version.ref,
+            "data_fingerprint": opened.data,
             "teachers": {spec.name: spec.fingerprint for spec in updated.teachers},
         }
         version = record(inner, opened.space, out, result, scores, lineage)
@@ -264,9 +266,13 @@ def make_candidate(
             "version": version.ref,
             "again": f"{words} --fresh",
         }
+    versions = order.job.registry.versions
+    if CHAMPION not in versions.aliases(version.name):
+        # Without one a bare name means the newest version, which is now a candidate that nobody has chosen.
+        versions.set_alias(version.name, CHAMPION, order.version.id, why="the first update started from it")
     alias = CANDIDATE if verdict.passed else REJECTED
     why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
-    order.job.registry.versions.set_alias(version.name, alias, version.id, why=why)
+    versions.set_alias(version.name, alias, version.id, why=why)
     return Candidate(version, updated, verdict, seconds, state.about.history)
 
 

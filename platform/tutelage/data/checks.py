@@ -110,7 +110,7 @@ def _decode(raw: bytes) -> str:
         raise BadRowError(NOT_UTF8) from problem
 
 
-def _as_label(raw: object) -> object:
+def as_label(raw: object) -> object:
     if isinstance(raw, bytes):
         return _decode(raw)
     if raw is None or isinstance(raw, str | int | float):
@@ -120,7 +120,7 @@ def _as_label(raw: object) -> object:
 
 def _sequence(raw: dict[str, Any], label_of: LabelMap) -> Checked:
     text = check_text(raw["text"])
-    return Checked(text, label_of(_as_label(raw.get("label"))), text)
+    return Checked(text, label_of(as_label(raw.get("label"))), text)
 
 
 def _words(raw: dict[str, Any], label_of: LabelMap) -> Checked:
@@ -131,7 +131,7 @@ def _words(raw: dict[str, Any], label_of: LabelMap) -> Checked:
     spans = np.stack([ends - [len(word) for word in words], ends], axis=1)
     tags = [UNLABELLED] * len(words)
     if raw.get("tags") is not None:
-        tags = [label_of(_as_label(tag)) for tag in _list(raw["tags"], "tags")]
+        tags = [label_of(as_label(tag)) for tag in _list(raw["tags"], "tags")]
         if len(tags) != len(words):
             raise BadRowError(TAG_COUNT)
     text = " ".join(words)
