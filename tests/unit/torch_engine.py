@@ -44,6 +44,10 @@ class TorchEngine:
         rate = value_at(train.lr, 0)
         self._optimizer = torch.optim.AdamW(self._trainable, lr=rate, weight_decay=train.weight_decay)
 
+    def penalty(self) -> Tensor | None:
+        """Nothing is held."""
+        return None
+
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""
         self.modes.append(self.model.training)

@@ -52,6 +52,8 @@ class AdapterPenalty:
             delta_OI = apart_OI
             for name, a_rI in module.lora_A.items():
                 product_OI = module.lora_B[name].weight.float() @ a_rI.weight.float()
+                if module.fan_in_fan_out:  # GPT-2's layers keep W as [I, O]
+                    product_OI = product_OI.T
                 delta_OI = delta_OI + module.scaling[name] * product_OI
             parts.append(0.5 * (k_OI * delta_OI.square()).sum())
         return torch.stack(parts).sum() if parts else torch.zeros(())

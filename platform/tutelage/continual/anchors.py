@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from tutelage.continual.importance import read_tensors, write_tensors, zeros_like
+from tutelage.errors import StoreError
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Anchors:
 
     def add(self, importance: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Anchors:
         """With one more training: its mean importance, and the weights it ended with."""
-        precision, center = {}, {}
+        precision, center = dict(self.precision), dict(self.center)  # what was frozen stays held
         for name, new in importance.items():
             old, mean = self._grown(name, new)
             total = old + new.float()
@@ -61,10 +62,11 @@ class Anchors:
         self, importance: Mapping[str, Tensor], weights: Mapping[str, Tensor], gamma: float
     ) -> Anchors:
         """With one more training, the earlier ones counting gamma times as much as before."""
-        precision = {
+        precision = {name: gamma * old for name, old in self.precision.items()}
+        precision |= {
             name: gamma * self._grown(name, new)[0] + new.float() for name, new in importance.items()
         }
-        center = {name: weights[name].detach().float().clone() for name in importance}
+        center = self.center | {name: weights[name].detach().float().clone() for name in importance}
         return Anchors(precision, center, gamma * self.count + 1, self.about)
 
     def strength(self, lam: float, *, normalised: bool = True) -> dict[str, Tensor]:
@@ -95,10 +97,15 @@ class Anchors:
         """Read what `save` wrote. Raises StoreError."""
         tensors, about = read_tensors(path)
         parts: dict[str, dict[str, Tensor]] = {"precision": {}, "center": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
-        return cls(parts["precision"], parts["center"], about["count"], about["about"])
+        try:
+            for name, value in tensors.items():
+                part, _, rest = name.partition(".")
+                parts[part][rest] = value
+            return cls(parts["precision"], parts["center"], about["count"], about["about"])
+        except KeyError as problem:
+            raise StoreError(
+                f"{path} holds no anchors: {problem}", fix="make the version's state anew"
+            ) from problem
 
     def _grown(self, name: str, new: Tensor) -> tuple[Tensor, Tensor]:
         """Precision and centre in the shape of `new`: rows that a head has gained are not held."""

@@ -54,9 +54,13 @@ def grow(model: Any, labels: list[str], seed: int = 0) -> None:
     if len(labels) == len(known):
         return
     name, old = last_layer(model)
-    new = nn.Linear(old.in_features, len(labels), bias=old.bias is not None, dtype=old.weight.dtype)
+    # Its own start would draw from the caller's generator.
+    new = nn.Linear(
+        old.in_features, len(labels), bias=old.bias is not None, dtype=old.weight.dtype, device="meta"
+    ).to_empty(device=old.weight.device)
     spread = float(getattr(model.config, "initializer_range", 0.02))
-    new.weight.normal_(std=spread, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.empty(new.weight.shape).normal_(std=spread, generator=torch.Generator().manual_seed(seed))
+    new.weight.copy_(drawn)
     new.weight[: len(known)] = old.weight
     if old.bias is not None:
         new.bias.zero_()

@@ -93,17 +93,20 @@ class State:
             return None
         try:
             kept = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            history = [Learned(**one) for one in kept.pop("history")]
-            about = About(**kept, history=history)
-        except (OSError, ValueError, TypeError, KeyError) as problem:
+            found = kept.get("format", FORMAT)
+            # Looked at first: a newer state has keys that this one does not know.
+            about = _about(kept) if found == FORMAT else None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
             raise StoreError(
                 f"{folder / _ABOUT} cannot be read: {problem}", fix="restore the version from a copy"
             ) from problem
-        if about.format != FORMAT:
+        if about is None:
             raise StoreError(
-                f"{folder} has format {about.format}, this tutelage reads {FORMAT}",
+                f"{folder} has format {found}, this tutelage reads {FORMAT}",
                 fix="update with the tutelage that made it, or make the state anew with --compute-state",
             )
+        if not (version / WEIGHTS).is_file():
+            raise StoreError(f"{version / WEIGHTS} is missing", fix="restore the version from a copy")
         found = digest_file(version / WEIGHTS)
         if about.model != found:
             raise ConfigError(
@@ -124,3 +127,8 @@ class State:
         """Write state.json, by which a folder becomes a state."""
         with atomic_write(self.folder / _ABOUT) as file:
             json.dump(asdict(self.about), file, indent=1, ensure_ascii=False)
+
+
+def _about(kept: dict[str, Any]) -> About:
+    history = [Learned(**one) for one in kept.pop("history")]
+    return About(**kept, history=history)
