@@ -174,3 +174,14 @@ def test_a_first_update_with_no_earlier_slice_says_only_what_is_new() -> None:
 def test_all_problems_are_named() -> None:
     found = judged({"books": 0.1, "shop": 0.1, "tweets": 0.1})
     assert len(found.problems) == 3
+
+
+def test_a_slice_without_labels_counts_in_no_figure() -> None:
+    nothing = math.nan
+    found = summary([[0.9, nothing, 0.1], [0.7, nothing, 0.2], [0.8, nothing, 0.9]])
+    assert found.accuracy == pytest.approx(0.85)
+    assert found.backward == pytest.approx(-0.1)
+    assert found.forgetting == pytest.approx(0.1)
+    assert found.minimum == pytest.approx(0.7)
+    bare = summary([[nothing]])
+    assert math.isnan(bare.accuracy)

@@ -9,12 +9,12 @@ De Lange et al. 2023, arXiv:2205.13452).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 Matrix = Sequence[Sequence[float]]
-"""R; NaN where nothing was measured."""
+"""R; NaN where nothing was measured, which no mean, maximum or minimum counts."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def summary(matrix: Matrix, untrained: Sequence[float] | None = None) -> Summary
     last, earlier = matrix[-1], range(size - 1)
     ahead = [] if untrained is None else [matrix[j - 1][j] - untrained[j] for j in range(1, size)]
     return Summary(
-        accuracy=mean(last),
+        accuracy=_mean(last),
         backward=_mean([last[j] - matrix[j][j] for j in earlier]),
-        forward=_mean([value for value in ahead if not math.isnan(value)]),
-        forgetting=_mean([max(matrix[i][j] for i in range(j, size - 1)) - last[j] for j in earlier]),
-        minimum=_mean([min(matrix[i][j] for i in range(j + 1, size)) for j in earlier]),
+        forward=_mean(ahead),
+        forgetting=_mean([max(_known(matrix[i][j] for i in range(j, size - 1))) - last[j] for j in earlier]),
+        minimum=_mean([min(_known(matrix[i][j] for i in range(j + 1, size))) for j in earlier]),
     )
 
 
@@ -66,4 +66,9 @@ def forgotten(before: Mapping[str, float], after: Mapping[str, float]) -> dict[s
 
 
 def _mean(values: Sequence[float]) -> float:
-    return mean(values) if values else math.nan
+    return mean(_known(values))
+
+
+def _known(values: Iterable[float]) -> list[float]:
+    """The measured ones; one NaN when there are none."""
+    return [value for value in values if not math.isnan(value)] or [math.nan]
