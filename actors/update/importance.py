@@ -56,18 +56,20 @@ class Measurement:
     per: Per = "sequence"
     seed: int = 0
     pad_id: int = 0
+    size: int = PART
+    """Examples of one part."""
 
     @property
     def parts(self) -> int:
         """Pieces of the cut."""
-        return -(-len(self.rows) // PART)
+        return -(-len(self.rows) // self.size)
 
     @property
     def identity(self) -> str:
         """16 hex digits of all that decides the result."""
         return digest_text(
             self.digest, self.task.model_dump_json(), self.examples, str(self.rows), self.kind, self.mode,
-            self.per, str(self.seed),
+            self.per, str(self.seed), str(self.size),
         )[:16]  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def part(what: Measurement, index: int) -> Importance:
     """One piece of the cut, in this process."""
     model, task = _loaded(what.model, what.digest, what.task.model_dump_json())
     examples = Examples.open(what.examples)
-    rows = np.array(what.rows[index * PART : (index + 1) * PART], np.int64)
+    rows = np.array(what.rows[index * what.size : (index + 1) * what.size], np.int64)
     order = rows[np.argsort(examples.lengths(rows), kind="stable")]
 
     def batches() -> Iterator[tuple[int, Batch]]:
