@@ -233,7 +233,7 @@ def test_loss_is_the_mean_over_new_and_kept_texts(settings: Settings) -> None:
     assert logits_BC.shape == (4, 4)
     right = F.cross_entropy(logits_BC, stream.corpus.labels_N[new + rows])
     dark = sum(float((logits_BC[2 + at, :2] - kept[row]).square().mean()) for at, row in enumerate(rows))
-    assert float(found) == pytest.approx(float(right) + 0.25 * dark / 4, abs=1e-5)
+    assert float(found.detach()) == pytest.approx(float(right) + 0.25 * dark / 4, abs=1e-5)
 
 
 def test_joint_says_accuracy_alone_and_sizes_weigh_the_share_of_texts() -> None:
