@@ -288,4 +288,5 @@ def test_the_schema_knows_numbers_and_schedules() -> None:
 def test_the_reference_explains_each_type_once_with_all_its_places() -> None:
     page = reference()
     assert page.count("`objectives[].weight`, type `cosine`") == 1
-    assert page.count("Also: `objectives[].temperature`, `train.lr`, `teachers[].finetune.train.lr`.\n") == 4
+    places = "`train.lr`, `update.train.lr`, `teachers[].finetune.train.lr`"
+    assert page.count(f"Also: `objectives[].temperature`, {places}, ") == 4

@@ -29,6 +29,12 @@ def test_the_version_before_is_no_name_for_another_teacher() -> None:
         UpdateConfig.model_validate({"teachers": [{"name": "champion", "model": "x"}]})
 
 
+def test_an_update_makes_no_teachers() -> None:
+    teacher = {"name": "new", "model": "x", "finetune": {"data": {"music": {}}}}
+    with pytest.raises(ValidationError, match="an update trains no teachers"):
+        UpdateConfig.model_validate({"teachers": [teacher]})
+
+
 def test_a_nearest_mean_needs_texts_of_every_class() -> None:
     with pytest.raises(ValidationError, match="needs replay"):
         UpdateConfig.model_validate({"head": "nearest-mean", "replay": None})

@@ -164,6 +164,11 @@ class UpdateConfig(Section):
         names = [teacher.name for teacher in self.teachers]
         if CHAMPION in names:
             raise ValueError(f"teachers: '{CHAMPION}' is the version before; choose another name")
+        unmade = next((teacher.name for teacher in self.teachers if teacher.finetune), None)
+        if unmade is not None:
+            raise ValueError(
+                f"teachers.{unmade}.finetune: an update trains no teachers; name a model that does the task"
+            )
         alone = self.replay is None and (self.distil is None or self.distil.weight == 0)
         if self.grow and alone and self.regulariser is not None and not self.force:
             raise ValueError(
