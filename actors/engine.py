@@ -75,6 +75,11 @@ class Engine:
                 )
             self._adapters = AdapterPenalty(self._engine.module, strength, anchors.center, self.device)
             return
+        if increment.blocks and self._stage != 0:
+            raise TrainError(
+                f"regulariser kfac holds whole weights, and this precision runs as ZeRO stage {self._stage}",
+                fix="update.train.precision=fp32 with zero_stage 0, or regulariser online-ewc",
+            )
         shards = Shards(self._engine, self._adamw, self._stage)
         self._held = Held(
             shards,

@@ -120,12 +120,15 @@ class Held:
     ) -> None:
         self._shards = shards
         if blocks is not None:
-            strength = {name: value for name, value in strength.items() if name not in blocks.inputs}
+            # A head that has grown has another block; its old rows are held by their diagonal.
+            whole = {n for n in blocks.inputs if n in center and blocks.fits(n, center[n])}
+            strength = {name: value for name, value in strength.items() if name not in whole}
         self._quadratic = Quadratic(shards.spread(strength), shards.spread(center), proximal=proximal)
         self._path = PathIntegral(shards.tensors) if path else None
         rules: list[StepRule] = [] if self._path is None else [self._path]
         if blocks is not None:
-            rules.append(Kronecker(blocks, center, shards.names, stiff, proximal=proximal))
+            device = shards.tensors[0].device
+            rules.append(Kronecker(blocks, center, shards.names, stiff, device, proximal=proximal))
         attach(optimizer, [*rules, self._quadratic], shards.tensors)
 
     def importance(self, xi: float) -> dict[str, Tensor] | None:

@@ -229,7 +229,8 @@ class Trainer:
         """
         if pair is None:
             # Every worker must take part in each backward, also one without rows in a short batch.
-            self._engine.learn(self._idle(), lr)
+            held = self._engine.penalty() if self._training.increment else None
+            self._engine.learn(self._idle() if held is None else self._idle() + held, lr)
             return torch.zeros(1 + len(self._terms))
         batch, packets = pair
         losses = self._losses.per_term(self._engine.forward(batch), batch, packets)

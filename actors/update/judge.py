@@ -17,6 +17,7 @@ from torch import Tensor
 
 from actors.engine import inputs_of
 from actors.judge_student import StudentJudge
+from actors.student import PATH_FILE
 from actors.tally import Scores
 from actors.update.opened import Update
 from tutelage.continual.heads import nearest_mean
@@ -65,4 +66,7 @@ def with_nearest_mean(update: Update, folder: Path) -> Path:
     with whole_folder(target) as place:
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)
+        if (folder / PATH_FILE).exists():
+            (place / PATH_FILE).parent.mkdir()
+            shutil.copyfile(folder / PATH_FILE, place / PATH_FILE)
     return target

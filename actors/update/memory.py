@@ -35,6 +35,7 @@ from tutelage.continual.replay import Buffer, Item, load, save
 from tutelage.continual.state import WEIGHTS, About, Learned, State
 from tutelage.data.examples import Examples
 from tutelage.data.labels import UNLABELLED
+from tutelage.errors import ConfigError
 from tutelage.files import digest_file
 from tutelage.models.load import load_tokenizer
 from tutelage.progress import Stage
@@ -165,14 +166,22 @@ def _anchors(
         omega, _ = read_tensors(path)
         whole = {name: _grown(omega.get(name), value) for name, value in weights.items()}
         # One centre, the newest weights: what a path gave is added up (arXiv:1703.04200, equation 5).
-        return Held(kept.decay_to(whole, weights, 1.0), {"kind": "path"})
+        return Held(kept.decay_to(_with_mean_1(whole), weights, 1.0), {"kind": "path"})
     kind, mode = mode_of(held, trained.task)
+    rows = trained.new
+    if mode == "empirical":
+        rows = rows[Examples.open(trained.examples).labels(rows) != UNLABELLED]
+        if not len(rows):
+            raise ConfigError(
+                "update.regulariser.fisher is empirical, and no new row has a label to measure it by",
+                fix="update.regulariser.fisher=exact or sampled, which look at no labels",
+            )
     what = Measurement(
         model=str(trained.model),
         digest=digest_file(trained.model / WEIGHTS),
         task=trained.task,
         examples=trained.examples,
-        rows=chosen_rows(trained.new, held.examples, trained.seed),
+        rows=chosen_rows(rows, held.examples, trained.seed),
         kind=kind,
         mode=mode,
         seed=trained.seed,
@@ -184,6 +193,8 @@ def _anchors(
     mean = Importance(diagonals, found.examples).mean()
     if isinstance(held, EWC):
         return Held(kept.add(mean, weights), measured)
+    if isinstance(held, SI):
+        mean = _with_mean_1(mean)
     gamma = held.gamma if isinstance(held, OnlineEWC | KFAC) else 1.0
     anchors = kept.decay_to(mean, weights, gamma)
     if not isinstance(held, KFAC):
@@ -191,6 +202,13 @@ def _anchors(
     own = Blocks.of(blocks, found.examples)
     old = None if before is None or not before.blocks.exists() else Blocks.load(before.blocks)
     return Held(anchors, measured, own if old is None else old.after(own, gamma))
+
+
+def _with_mean_1(importance: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """So that what a path gave and what the Fisher information says can be added."""
+    numbers = sum(value.numel() for value in importance.values())
+    mean = sum(float(value.double().sum()) for value in importance.values()) / max(1, numbers)
+    return {name: value / mean if mean > 0 else value for name, value in importance.items()}
 
 
 def _weights(trained: Trained) -> dict[str, torch.Tensor]:

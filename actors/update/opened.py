@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from actors.distill import teacher_specs
 from actors.evaluate import student_examples
 from actors.workspace import Workspace, open_workspace
 from tutelage.config import JobConfig
@@ -25,12 +27,12 @@ from tutelage.data.examples import Examples
 from tutelage.data.folders import whole_folder
 from tutelage.data.sources import open_source
 from tutelage.errors import ConfigError, DataError
-from tutelage.files import digest_text
+from tutelage.files import digest_folder, digest_text
 from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.progress import Progress
 
-OLD = "replay-"
-"""Beginning of the names of sources that replay earlier texts."""
+OLD, HELD = "replay-", "heldout-"
+"""Beginnings of the names of sources that replay earlier texts, and that are held out."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Update:
     new: list[str]
     """Sources of new data."""
     data: str
-    """Digest of the version's weights and of what identifies the new data. Where the files of the state are,
-    and since when, is not part of it."""
+    """Digest of the version's weights and state, of the new data and how it is read, and of the teachers. Not
+    of where the files of the state are, and since when."""
 
     @property
     def run(self) -> str:
@@ -82,21 +84,22 @@ def update_job(
 
     Raises ConfigError for a source that is called as a replayed one.
     """
-    strange = [name for name in sources if name.startswith(OLD)]
+    strange = [name for name in sources if name.startswith((OLD, HELD))]
     if strange:
         raise ConfigError(
-            f"--name {strange[0]}: names with '{OLD}' are of replayed texts", fix="choose another"
+            f"--name {strange[0]}: names with '{OLD}' and '{HELD}' are of the version's own rows",
+            fix="choose another",
         )
     data = job.model_dump(mode="json", exclude={"search", "update"})
     inputs: dict[str, Any] = {name: source.model_dump(mode="json") for name, source in sources.items()}
     if config.replay is not None and state.replay.exists():
         labelled = {part for (part, label) in load_buffer(state.replay).counts() if label is not None}
-        for path in sorted(state.replay.glob("*.parquet")):
+        for number, path in enumerate(sorted(state.replay.glob("*.parquet"))):
             columns = {} if path.stem in labelled else {"columns": {"label": None}}
-            inputs[OLD + path.stem] = _file(path, path.stem, "train") | columns
-    for path in sorted(state.heldout.glob("*.parquet")):
+            inputs[f"{OLD}{number}"] = _file(path, path.stem, "train") | columns
+    for number, path in enumerate(sorted(state.heldout.glob("*.parquet"))):
         part, _, split = path.stem.rpartition(".")
-        inputs[f"heldout-{part}-{split}"] = _file(path, part, split)
+        inputs[f"{HELD}{number}"] = _file(path, part, split)
     objectives: list[dict[str, Any]] = [{"type": "cross-entropy", "weight": config.labels}]
     if config.teachers:
         objectives.append({"type": "kl", "temperature": 2.0})
@@ -115,7 +118,14 @@ def update_job(
         "on_policy": None,
         "train": config.train.model_dump(mode="json"),
     }
-    return JobConfig.model_validate(data)
+    try:
+        return JobConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"the update's job does not hold together: {first['msg'].removeprefix('Value error, ')}",
+            fix="look at the update section, and at the new source",
+        ) from error
 
 
 def _file(path: Path, part: str, split: str) -> dict[str, Any]:
@@ -142,7 +152,7 @@ def open_update(
     known = state.about.labels
     labels = labels or known
     section = config.regulariser
-    if section is not None and section.type != "l2" and (state.about.held or {}).get("type") != section.type:
+    if section is not None and (state.about.held or {}).get("type") != section.type:
         had = (state.about.held or {}).get("type") or "none"
         raise ConfigError(
             f"update.regulariser is '{section.type}', and the version's state was kept for '{had}'",
@@ -159,8 +169,12 @@ def open_update(
         if "labels found" in problem.problem:
             problem.fix += "; new classes need update.grow=true"
         raise
-    stamps = [f"{name}={open_source(name, one, home, job.task).stamp}" for name, one in sources.items()]
-    data = digest_text(state.about.model, *stamps, *labels)[:32]
+    decides = [state.about.model, digest_folder(state.folder), *labels, job.data.on_bad_row]
+    decides.append(str(job.data.max_tokens))
+    for name, one in sources.items():
+        decides += [name, one.model_dump_json(), open_source(name, one, home, job.task).stamp]
+    decides += [spec.fingerprint for spec in teacher_specs(space, {})]
+    data = digest_text(*decides)[:32]
     update = Update(space, config, version, state, known, list(sources), data)
     _check_rows(update)
     return update

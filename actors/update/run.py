@@ -141,4 +141,7 @@ def _new_validation(update: Update) -> NDArray[np.int64]:
 def _accuracy(result: dict[str, Any]) -> float:
     """The last accuracy that a training measured on the new validation rows."""
     found = [point["accuracy"] for point in result["points"] if "accuracy" in point]
-    return float(found[-1]) if found else 0.0
+    if not found:
+        return 0.0
+    # With early stopping the best weights are kept, not the last.
+    return float(max(found) if result["stopped_early"] else found[-1])

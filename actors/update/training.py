@@ -49,7 +49,8 @@ def training(update: Update, strength: float, storage: str) -> Training:
     """The training of the candidate with this lambda."""
     space, config = update.space, update.config
     specs = specs_of(update)
-    payloads = {one.teacher: one.spec for one in planned(space, {})} if config.teachers else {}
+    plain = plain_training(update, storage)
+    payloads = plain.payloads
     if specs and specs[0].name == CHAMPION:
         payloads = {CHAMPION: PayloadSpec("dense", len(update.known)), **payloads}
     held = config.regulariser if strength > 0 else None
@@ -64,7 +65,6 @@ def training(update: Update, strength: float, storage: str) -> Training:
         logits_weight=config.replay.logits if config.replay else 0.0,
         stored=_stored(update),
     )
-    plain = plain_training(update, storage)
     run = f"{update.run}-l{strength:g}"
     return replace(
         plain,
@@ -78,10 +78,11 @@ def training(update: Update, strength: float, storage: str) -> Training:
 
 
 def plain_training(update: Update, storage: str) -> Training:
-    """Fine-tuning on the new data alone, judged by its validation rows."""
+    """Fine-tuning on the new data and by its teachers alone, judged by its validation rows."""
     space, run = update.space, f"{update.run}-plain"
     job = space.job
     tokenizer = str(update.champion)
+    payloads = {one.teacher: one.spec for one in planned(space, {})} if update.config.teachers else {}
     return Training(
         run=run,
         base=job.student.model,
@@ -90,7 +91,9 @@ def plain_training(update: Update, storage: str) -> Training:
         layers=None,
         method=job.student.method,
         train=job.train,
-        objectives=[one for one in job.objectives if one.type == "cross-entropy"],
+        objectives=job.objectives,
+        payloads=payloads,
+        stores=signal_folders(space.signals, teacher_specs(space, {}), payloads),
         combiner=job.combiner,
         stream=job.stream,
         examples=str(update.examples.path),

@@ -62,3 +62,11 @@ def test_a_regulariser_without_a_type_is_online_ewc() -> None:
     found = UpdateConfig.model_validate({"regulariser": {"gamma": 0.5}}).regulariser
     assert found is not None
     assert (found.type, getattr(found, "gamma", None)) == ("online-ewc", 0.5)
+
+
+def test_whole_weights_are_not_held_where_there_are_none() -> None:
+    for changes in ({"train": {"zero_stage": 2}}, {"method": {"type": "lora"}}):
+        with pytest.raises(ValidationError, match="kfac holds whole weights"):
+            UpdateConfig.model_validate({"regulariser": {"type": "kfac"}, **changes})
+    with pytest.raises(ValidationError, match="which lora does not move"):
+        UpdateConfig.model_validate({"regulariser": {"type": "si"}, "method": {"type": "lora"}})

@@ -98,3 +98,26 @@ def test_blocks_come_back_from_their_file_and_fade(tmp_path: Path) -> None:
     torch.testing.assert_close(both.slopes["w"], 0.5 * one.slopes["w"] + other.slopes["w"])
     grown = blocks_of(5, 4)
     assert one.after(grown, 0.5).slopes["w"].shape == (5, 5)  # another head begins anew
+
+
+def test_padding_takes_no_part_in_a_block() -> None:
+    """Rows without a slope say nothing, however many there are."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+    def sums(padded: int) -> Importance:
+        inputs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(5))
+        inputs = torch.cat([inputs, torch.ones(2, padded, 3)], 1)
+        return fisher(model, [(2, inputs)], lambda x: Scored(model(x)[:, 0]), blocks=True)
+
+    bare, wide = (Blocks.of(split_sums(sums(padded).sums)[1], 2) for padded in (0, 30))
+    for name in ("0.weight", "2.weight"):
+        torch.testing.assert_close(wide.inputs[name], bare.inputs[name])
+        torch.testing.assert_close(wide.slopes[name], bare.slopes[name])
+
+
+def test_blocks_count_trainings_so_that_lambda_means_the_same_after_each() -> None:
+    one = blocks_of(3, 4)
+    again = one.after(one, 1.0)
+    assert again.count == 2
+    assert again.unit() == pytest.approx(one.unit())

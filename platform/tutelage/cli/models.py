@@ -127,7 +127,8 @@ def forget(
         made = versions.add(version.name, Path(scratch) / "version", card)
     others = [one for one in versions.list(version.name) if one.id != made.id]
     still = holders({one.ref: versions.folder(one) for one in others}, wanted)
-    caches = [str(path) for path in _caches(home(), wanted)]
+    copies = [path for pattern in ("states/*", "runs/*/export") for path in sorted(home().glob(pattern))]
+    caches = [*holders({str(path): path for path in copies}, wanted), *map(str, _caches(home(), wanted))]
     answer = {
         "version": made.ref,
         "forgotten": list(found.asked),
@@ -149,7 +150,7 @@ def forget(
 def _caches(home: Path, ids: set[str]) -> list[Path]:
     """Files of rows and tokens below the home that hold an example's digest."""
     digests = [bytes.fromhex(one) for one in ids if len(one) == 32]
-    files = [path for name in ("rows", "tokens", "states") for path in (home / name).rglob("*.arrow")]
+    files = [path for name in ("rows", "tokens", "runs") for path in (home / name).rglob("*.arrow")]
     return sorted(path for path in files if any(digest in path.read_bytes() for digest in digests))
 
 

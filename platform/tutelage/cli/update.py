@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from actors.update.run import Updated
     from tutelage.cli.console import Console
     from tutelage.cli.steps import Job
+    from tutelage.config import JobConfig
     from tutelage.continual.gate import Verdict
     from tutelage.continual.state import Learned, State
     from tutelage.registry.versions import Version
@@ -114,6 +115,9 @@ def update(
     given = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
     if name is not None and len(data) > 1:
         raise ConfigError("--name is for one --data", fix="leave it out: each is called by its file's name")
+    names = [source_name(one) for one in data]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--data: two are called '{max(names, key=names.count)}'", fix="rename a file")
     order = open_order(console, ref, data[0], given, name)
     if plan:
         from tutelage.cli.plan_update import show_update_plan, update_plan
@@ -160,8 +164,11 @@ def open_order(console: Console, ref: str, data: str, overrides: list[str], name
     sources = recorded["data"]["sources"]
     if source in sources:
         raise ConfigError(
-            f"{version.ref} has learned from a source '{source}' already", fix="give the data another --name"
+            f"{version.ref} has learned from a source '{source}' already",
+            fix="give the data another --name; to go on with a stream, name the version that it began with",
         )
+    if recorded["student"].get("data") is not None:
+        recorded["student"]["data"][source] = {}  # a state that is computed anew is of all that was learned
     sources[source] = (
         {"type": "catalog", "dataset": data.removeprefix(CATALOG)}
         if data.startswith(CATALOG)
@@ -237,7 +244,8 @@ def make_candidate(
     begin = time.monotonic()
     job = order.job.loaded.job
     labels = opened.space.job.task.labels
-    continued = job.model_copy(update={"task": job.task.model_copy(update={"labels": labels})})
+    continued = with_labels(job, labels)
+    versions = order.job.registry.versions
     inner = replace(order.job, loaded=replace(order.job.loaded, job=continued))
     assert job.update is not None
     with recorded(inner, "update", [opened.run], parent=order.version.ref) as figures:
@@ -255,6 +263,10 @@ def make_candidate(
             "data_fingerprint": opened.data,
             "teachers": {spec.name: spec.fingerprint for spec in updated.teachers},
         }
+        if CHAMPION not in versions.aliases(order.version.name):
+            # Without one a bare name means the newest version, soon a candidate that nobody has chosen.
+            why = "the first update started from it"
+            versions.set_alias(order.version.name, CHAMPION, order.version.id, why=why)
         version = record(inner, opened.space, out, result, scores, lineage)
         seconds = time.monotonic() - begin
         figures[opened.run] = {
@@ -266,14 +278,21 @@ def make_candidate(
             "version": version.ref,
             "again": f"{words} --fresh",
         }
-    versions = order.job.registry.versions
-    if CHAMPION not in versions.aliases(version.name):
-        # Without one a bare name means the newest version, which is now a candidate that nobody has chosen.
-        versions.set_alias(version.name, CHAMPION, order.version.id, why="the first update started from it")
     alias = CANDIDATE if verdict.passed else REJECTED
     why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
     versions.set_alias(version.name, alias, version.id, why=why)
     return Candidate(version, updated, verdict, seconds, state.about.history)
+
+
+def with_labels(job: JobConfig, labels: list[str]) -> JobConfig:
+    """The job with more classes. Its teachers name their own no more: they do not know the new ones."""
+    if labels == job.task.labels:
+        return job
+    data = job.model_dump(mode="json")
+    data["task"]["labels"] = labels
+    for teacher in data["teachers"]:
+        teacher["labels"] = None
+    return type(job).model_validate(data)
 
 
 def next_state(updated: Updated, out: Path, stage: Any) -> State:

@@ -21,8 +21,8 @@ class _Held(Section):
     """What penalties share."""
 
     strength: Strength = "auto"
-    """Lambda: the mean curvature that the penalty adds, whatever the measure of importance. `auto` starts at
-    `stiffest` and relaxes until the new data is learned about as well as without a penalty."""
+    """Lambda: the mean curvature that the penalty adds for each earlier training. `auto` starts at `stiffest` and
+    relaxes until the new data is learned about as well as without a penalty."""
     stiffest: float = Field(default=1000.0, gt=0)
     """`auto`: lambda of the first attempt."""
     relax: float = Field(default=0.1, gt=0, lt=1)
@@ -179,6 +179,8 @@ class UpdateConfig(Section):
             raise ValueError(
                 "regulariser kfac holds whole weights: set train.zero_stage to 0, no lora, or use online-ewc"
             )
+        if isinstance(self.regulariser, SI) and self.method.type == "lora":
+            raise ValueError("regulariser si gathers a path of whole weights, which lora does not move")
         if self.head == "nearest-mean" and self.replay is None:
             raise ValueError("head nearest-mean needs texts of every class, so it needs replay")
         return self

@@ -53,6 +53,8 @@ def judge_forgetting(
         )
     worst = max(lost, key=lambda name: lost[name], default=None)
     words = ["the new data has no labels to measure" if gained is None else f"new data {gained:+.3f}"]
-    if worst is not None:
+    if worst is None:
+        words.append("no earlier slice has held-out rows to measure")
+    else:
         words.append(f"worst earlier slice '{worst}' {-lost[worst]:+.3f}")
     return Verdict(not problems, tuple(problems), lost, gained, ", ".join(words))

@@ -30,11 +30,15 @@ _A, _G, _ROWS = "|A", "|G", "|R"
 
 
 def block_sums(factors: Mapping[str, tuple[Tensor, Tensor]], *, first: bool) -> dict[str, Tensor]:
-    """Sums of one pass. A batch's inputs count once for all its directions: in the first of them."""
+    """Sums of one pass. A batch's inputs count once for all its directions: in the first of them.
+
+    Rows without a slope, such as padding, take no part: their inputs have nothing to do with the answer.
+    """
     sums = {}
-    for name, (slope_RO, given_RI) in factors.items():
+    for name, (slope_RO, all_RI) in factors.items():
         sums[name + _G] = slope_RO.T @ slope_RO
         if first:
+            given_RI = all_RI[slope_RO.abs().sum(1) > 0]
             sums[name + _A] = given_RI.T @ given_RI
             sums[name + _ROWS] = torch.tensor([float(len(given_RI))], device=given_RI.device)
     return sums
@@ -52,6 +56,12 @@ class Blocks:
 
     inputs: dict[str, Tensor]
     slopes: dict[str, Tensor]
+    count: float = 1.0
+    """Trainings that the slopes are the sum of; with forgetting each counts as what is left of it."""
+
+    def fits(self, name: str, weight: Tensor) -> bool:
+        """Whether the block of this name is of a weight of this shape."""
+        return tuple(weight.shape) == (len(self.slopes[name]), len(self.inputs[name]))
 
     @classmethod
     def of(cls, sums: Mapping[str, Tensor], examples: int) -> Blocks:
@@ -70,27 +80,28 @@ class Blocks:
             known = name in self.inputs and self.slopes[name].shape == new.slopes[name].shape
             inputs[name] = (self.inputs[name] + a_II) / 2 if known else a_II
             slopes[name] = gamma * self.slopes[name] + new.slopes[name] if known else new.slopes[name]
-        return Blocks(inputs, slopes)
+        return Blocks(inputs, slopes, gamma * self.count + 1)
 
     def unit(self) -> float:
-        """Mean curvature of a weight: the mean of G's diagonal times that of A's; 1 where all is 0."""
+        """Mean curvature of a weight for one training: means of both diagonals; 1 where all is 0."""
         total = sum(float(self.inputs[n].trace()) * float(self.slopes[n].trace()) for n in self.inputs)
         weights = sum(len(self.inputs[n]) * len(self.slopes[n]) for n in self.inputs)
-        return total / weights if weights and total > 0 else 1.0
+        return total / weights / self.count if weights and total > 0 else 1.0
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, which appears whole."""
         inputs = {f"{name}{_A}": value for name, value in self.inputs.items()}
         slopes = {f"{name}{_G}": value for name, value in self.slopes.items()}
-        write_tensors(path, inputs | slopes, {})
+        write_tensors(path, inputs | slopes, {"count": self.count})
 
     @classmethod
     def load(cls, path: Path) -> Blocks:
         """Read what `save` wrote. Raises StoreError."""
-        tensors, _ = read_tensors(path)
+        tensors, about = read_tensors(path)
         return cls(
             {n.removesuffix(_A): v for n, v in tensors.items() if n.endswith(_A)},
             {n.removesuffix(_G): v for n, v in tensors.items() if n.endswith(_G)},
+            float(about["count"]),
         )
 
 
@@ -102,6 +113,7 @@ class Kronecker:
         center: theta* by name.
         names: of each of the optimiser's tensors, in its order; those without a block are left alone.
         strength: k, before it is divided by the blocks' unit.
+        device: of the optimiser's tensors.
         proximal: pull after the step instead of adding to the gradient.
     """
 
@@ -111,6 +123,7 @@ class Kronecker:
         center: Mapping[str, Tensor],
         names: list[str],
         strength: float,
+        device: torch.device | str = "cpu",
         *,
         proximal: bool,
     ) -> None:
@@ -118,10 +131,10 @@ class Kronecker:
         self._proximal = proximal
         self._held: dict[int, Any] = {}
         for index, name in enumerate(names):
-            if name in blocks.inputs and blocks.slopes[name].shape[0] == center[name].shape[0]:
-                a_II, g_OO = blocks.inputs[name], blocks.slopes[name]
+            if name in blocks.inputs and name in center and blocks.fits(name, center[name]):
+                a_II, g_OO = blocks.inputs[name].to(device), blocks.slopes[name].to(device)
                 parts = (torch.linalg.eigh(a_II), torch.linalg.eigh(g_OO)) if proximal else (a_II, g_OO)
-                self._held[index] = (*parts, center[name].float())
+                self._held[index] = (*parts, center[name].float().to(device))
 
     @torch.no_grad()
     def before_step(self, index: int, theta: Tensor, lr: float) -> None:

@@ -118,7 +118,9 @@ class PerExample:
         Rows [R, O] and [R, I] fp32, one for each example and token: the gradient is the sum of products.
         """
         used = {name: uses[0] for name, uses in self._uses.items() if len(uses) == 1}
-        linear = {n: u for n, u in used.items() if u.attribute == "weight" and _is_matrix(u.module)}
+        linear = {
+            n: u for n, u in used.items() if u.attribute == "weight" and isinstance(u.module, nn.Linear)
+        }
         outputs = [use.output for use in linear.values()]
         found = torch.autograd.grad(logits_PV, outputs, slopes_PV, retain_graph=True, allow_unused=True)
         return {
