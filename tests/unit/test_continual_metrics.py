@@ -168,7 +168,7 @@ def test_a_first_update_with_no_earlier_slice_says_only_what_is_new() -> None:
     found = judge_forgetting(ForgettingGate(), {"tweets": 0.5}, {"tweets": 0.6}, ["tweets"])
     assert found.passed
     assert found.forgotten == {}
-    assert found.words == "new data +0.100"
+    assert found.words == "new data +0.100, no earlier slice has held-out rows to measure"
 
 
 def test_all_problems_are_named() -> None:

@@ -21,8 +21,8 @@ class _Held(Section):
     """What penalties share."""
 
     strength: Strength = "auto"
-    """Lambda: the mean curvature that the penalty adds for each earlier training. `auto` starts at `stiffest` and
-    relaxes until the new data is learned about as well as without a penalty."""
+    """Lambda: the mean curvature that the penalty adds for each earlier training. `auto` starts at `stiffest`
+    and relaxes until the new data is learned about as well as without a penalty."""
     stiffest: float = Field(default=1000.0, gt=0)
     """`auto`: lambda of the first attempt."""
     relax: float = Field(default=0.1, gt=0, lt=1)
