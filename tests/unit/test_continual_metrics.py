@@ -164,7 +164,7 @@ def test_new_data_without_labels_is_judged_by_what_is_forgotten_alone() -> None:
     assert not judged({"books": 0.5, "shop": 0.8}, new=["raw"]).passed
 
 
-def test_a_first_update_with_no_earlier_slice_says_only_what_is_new() -> None:
+def test_where_no_earlier_slice_is_held_out_the_gate_says_so() -> None:
     found = judge_forgetting(ForgettingGate(), {"tweets": 0.5}, {"tweets": 0.6}, ["tweets"])
     assert found.passed
     assert found.forgotten == {}
