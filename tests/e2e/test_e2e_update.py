@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from tests.e2e.conftest import Story
 from tests.e2e.e2e_samples import Answer, Cli, until
+from tutelage.continual.replay import load
 from tutelage.testing import tiny_rows
 
 pytestmark = pytest.mark.e2e
@@ -116,6 +117,22 @@ def test_a_killed_update_goes_on_to_the_same_numbers(cli: Cli, new: str, first: 
         assert first.json[key] == whole.json[key], key
 
 
+def test_a_version_forgets_an_example_and_proves_it(cli: Cli, first: Answer) -> None:
+    run = cli.home / "runs" / first.json["run"] / "export" / "state"
+    item = next(iter(load(run / "replay")))
+    found = cli.run("models", "forget", first.json["version"], "--id", item.id, "--json")
+    assert found.code == 0, found.err
+    answer = found.json
+    assert (answer["replayed rows"], answer["traces"]) == (1, [])
+    assert first.json["version"] in answer["still held by"]
+    assert str(run.parent) in answer["caches"]
+    card = cli.run("models", "show", answer["version"], "--json").json["card"]
+    assert card["lineage"]["parent"] == first.json["version"]
+    again = cli.run("models", "forget", answer["version"], "--id", item.id)
+    assert again.code == 2
+    assert "none of 1 ids" in again.err
+
+
 def test_new_labels_need_grow_and_grown_versions_know_them(cli: Cli, first: Answer, tmp_path: Path) -> None:
     texts = [f"word{n % 7} neutral token{n % 5} {n}" for n in range(60)]
     path = tmp_path / "third.parquet"
@@ -147,6 +164,8 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_trained(
     columns = cli.run("update", first.json["version"], "--data", str(wrong))
     assert columns.code == 2
     assert "text" in columns.err
+    twins = cli.run("update", "tiny", "--data", "a/d.csv", "--data", "b/d.csv")
+    assert (twins.code, "two are called 'd'" in twins.err) == (2, True)
     known = cli.run("update", "tinny", "--data", str(unlabelled))
     assert known.code == 2
     assert time.monotonic() - begin < 120
