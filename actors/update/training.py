@@ -42,6 +42,7 @@ def specs_of(update: Update) -> list[TeacherSpec]:
 
 
 def champion_of(update: Update) -> TeacherConfig:
+    """How the version before is hosted: one replica on a share of a core, beside the student."""
     return TeacherConfig(name=CHAMPION, model=str(update.champion), num_cpus=0.25, threads=1)
 
 

@@ -19,8 +19,10 @@ from actors.engine import Engine
 from actors.training import Increment
 from tests.ray.engine_matrix import LR, STEPS, batches, classifier, engine_losses, section
 from tutelage.config.train import TrainConfig
-from tutelage.config.update import EWC, SI
+from tutelage.config.update import EWC, KFAC, SI
 from tutelage.continual.anchors import Anchors
+from tutelage.continual.kfac import Blocks
+from tutelage.errors import TrainError
 
 STRENGTH = 20.0
 
@@ -84,6 +86,39 @@ def trajectories(folder: Path, increments: dict[str, Increment]) -> dict[str, An
     return seen
 
 
+def kronecker(folder: Path, file: Path) -> dict[str, Any]:
+    """Blocks through the engine: whole weights in fp32, and what happens where there are none."""
+    body = {
+        n: p for n, p in classifier(folder).named_parameters() if n.endswith(("query.weight", "key.weight"))
+    }
+    generator = torch.Generator().manual_seed(9)
+
+    def spread(size: int) -> Tensor:
+        drawn = torch.randn(size, 2 * size, generator=generator)
+        return drawn @ drawn.T / size
+
+    blocks = Blocks(
+        {n: spread(p.shape[1]) for n, p in body.items()}, {n: spread(len(p)) for n, p in body.items()}
+    )
+    blocks.save(file.with_suffix(".blocks"))
+    section = KFAC(type="kfac")
+    increment = Increment(
+        regulariser=section, strength=1e9, anchors=str(file), blocks=str(file.with_suffix(".blocks"))
+    )
+    made, train = engine(folder, increment, "fp32")
+    losses = engine_losses(made, train, range(STEPS))
+    weights, center = made.weights(), Anchors.load(file).center
+    seen: dict[str, Any] = {
+        "losses": losses,
+        "off": max(float((weights[n] - center[n]).abs().max()) for n in body),
+    }
+    try:
+        engine(folder, increment, "bf16", zero_stage=1)
+    except TrainError as error:
+        seen["refused"] = error.problem
+    return seen
+
+
 def resumed(folder: Path, increment: Increment) -> dict[str, Any]:
     """A path that is saved and taken up again in the middle, and one that is not interrupted."""
     seen = {}
@@ -126,6 +161,7 @@ def main() -> None:
         "si": increment(SI(type="si")),
     }
     seen = trajectories(folder, increments)
+    seen["kfac"] = kronecker(folder, file)
     seen["resumed"] = resumed(folder, increments["si"])
     if rank == 0:
         seen |= {f"plain {step}": plainly(folder, step) for step in ("explicit", "proximal")}

@@ -56,7 +56,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
     return {w: launch("tests.ray.engine_matrix", folder, w, f"world-{w}.json") for w in (2, 1)}
 
 
-def _apart(one: list[float], other: list[float]) -> float:
+def apart(one: list[float], other: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
@@ -67,14 +67,14 @@ def test_every_stage_trains_as_plain_torch(seen: dict[int, dict[str, Any]], worl
     assert len(trainings) == 4 + 8 + 3 * 3
     for name, training in trainings.items():
         settings = name[name.index("clip=") :]
-        assert _apart(training["losses"], trainings[f"torch {settings}"]["losses"]) < SAME, name
+        assert apart(training["losses"], trainings[f"torch {settings}"]["losses"]) < SAME, name
 
 
 def test_clipping_makes_a_difference(seen: dict[int, dict[str, Any]]) -> None:
     """The trajectories of clip 1, 0.05 and off differ, so that agreeing with torch says something."""
     plain = {name: t["losses"] for name, t in seen[1]["fp32"].items() if name.startswith("torch")}
     one, small, off, frozen = plain.values()
-    assert min(_apart(one, small), _apart(one, off), _apart(small, off), _apart(one, frozen)) > 100 * SAME
+    assert min(apart(one, small), apart(one, off), apart(small, off), apart(one, frozen)) > 100 * SAME
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -102,7 +102,7 @@ def test_bf16_follows_fp32(seen: dict[int, dict[str, Any]], world: int) -> None:
     """ZeRO 0, 2 and 3 in bf16 stay near fp32, and `weights` gives the fp32 masters, not rounded ones."""
     exact = seen[world]["fp32"]["torch clip=1.0 frozen=False"]["losses"]
     for name, training in seen[world]["bf16"].items():
-        assert 1e-6 < _apart(training["losses"], exact) < NEAR, name
+        assert 1e-6 < apart(training["losses"], exact) < NEAR, name
         assert training["unrounded"] > 30, name
 
 
@@ -126,7 +126,7 @@ def test_one_worker_goes_on_from_what_two_saved(seen: dict[int, dict[str, Any]])
     """Sharded or not, the state of two workers resumes on one: the losses are those of two."""
     for name, losses in seen[1]["converted"].items():
         whole, _ = seen[2]["resumed"][name]
-        assert _apart(losses, whole) < (SAME if "fp32" in name else NEAR), name
+        assert apart(losses, whole) < (SAME if "fp32" in name else NEAR), name
 
 
 def test_a_student_on_a_cpu_finds_its_pages_again(seen: dict[int, dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.ray.test_train_engine import launch
+from tests.ray.test_train_engine import apart, launch
 from tutelage.testing import tiny_classifier
 
 pytestmark = pytest.mark.ray
@@ -21,10 +21,6 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("held")
     tiny_classifier(folder / "model", seed=1)
     return {world: launch("tests.ray.held_matrix", folder, world, f"held-{world}.json") for world in (1, 2)}
-
-
-def apart(one: list[float], other: list[float]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -53,6 +49,16 @@ def test_the_path_of_synaptic_intelligence_is_the_same_for_every_stage_and_world
     for world in (1, 2):
         for stage in range(4):
             assert seen[world][f"si fp32 {stage}"]["path"] == pytest.approx(truth, rel=1e-3, abs=1e-5), stage
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_blocks_hold_whole_weights_and_are_refused_where_there_are_shards(
+    seen: dict[int, Any], world: int
+) -> None:
+    """At a lambda of 1e9 the weights stand on their centre, from which they began 0.05 away."""
+    assert seen[world]["kfac"]["off"] < 1e-3
+    assert apart(seen[world]["kfac"]["losses"], seen[world]["free"]["losses"]) > 100 * SAME
+    assert "kfac holds whole weights" in seen[world]["kfac"]["refused"]
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -234,11 +234,9 @@ def test_importance_of_0_everywhere_holds_nothing_and_is_finite(trainings: int) 
 def test_saved_anchors_come_back_bit_by_bit(tmp_path: Path) -> None:
     first = Anchors.empty().decay_to(importance(1), draw(1), 0.9)
     held = first.decay_to(wider(importance(2), 1), wider(draw(2), 1), 0.9)
-    held = Anchors(held.precision, held.center, held.count, {"kind": "fisher", "mode": "exact"})
     held.save(tmp_path / "anchors.safetensors")
     again = Anchors.load(tmp_path / "anchors.safetensors")
     assert again.count == held.count == 1.9
-    assert again.about == held.about
     for part, other in ((again.precision, held.precision), (again.center, held.center)):
         assert part.keys() == other.keys()
         assert all(torch.equal(part[name], value) for name, value in other.items())

@@ -65,11 +65,6 @@ def test_the_explicit_step_is_that_of_the_penalty_in_the_loss(name: str) -> None
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_the_value_is_the_penalty() -> None:
-    assert Quadratic(STRENGTH, CENTER).value(weights()) == pytest.approx(penalty(weights()).item(), rel=1e-6)
-    assert Quadratic(STRENGTH, CENTER).value(CENTER) == 0.0
-
-
 def single(lr: float, k: float, proximal: bool, steps: int) -> float:
     """|theta - theta*| after steps of SGD on the penalty alone, from a distance of 1."""
     theta = torch.tensor([3.0], requires_grad=True)

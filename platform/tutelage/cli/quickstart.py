@@ -65,11 +65,15 @@ def quickstart(
     from tutelage.cli.figures import write_figures
     from tutelage.cli.steps import export_version, make_student, make_teachers, open_job, prepare
     from tutelage.cli.tune import make_search, search_report, write_search
+    from tutelage.errors import ConfigError
 
     console: Console = ctx.obj
     begin = time.monotonic()
     path = job_file or example()
     job = open_job(console, path, [*SETTINGS, *(overrides or [])], address)
+    new = data or (ARRIVES if job_file is None else None)
+    if new is not None and job.loaded.job.update is None:
+        raise ConfigError("--data needs a job with an update section", fix="add `update: {}` to the job")
     with starting(job.loaded.job.ray, job.home) as ray:
         space = prepare(job)
         with console.stage("ray"):
@@ -81,12 +85,11 @@ def quickstart(
             search_report(job, space, found, command="tutelage quickstart"), found.folder
         )
         exported = export_version(job, space, student)
-        new = data or (ARRIVES if job_file is None else None)
         arrives = [ARRIVING] if new == ARRIVES else []
         with _served(job, exported) as running:
             endpoint = _ask(running, QUESTIONS)
             candidate = None if new is None else _learn(job, exported, running, session, new, arrives)
-    last = exported.version if candidate is None else candidate.version
+    last = candidate.version if candidate is not None and candidate.verdict.passed else exported.version
     follow = f"tutelage deploy {last.ref}"
     with console.stage("report"):
         report, page = write_figures(
@@ -140,14 +143,19 @@ def _deploy(job: Job, version: Version) -> Endpoint:
 def _learn(
     job: Job, exported: Exported, running: Endpoint, session: Session, data: str, overrides: list[str]
 ) -> Candidate:
-    """Update the served version from new data; the endpoint takes the candidate over while it is asked."""
+    """Update the served version from new data; the endpoint takes the candidate over while it is asked.
+
+    A candidate that its gate stopped is kept, and not served.
+    """
     from serve_apps.client import asking
-    from tutelage.cli.update import make_candidate, open_increment, open_order, state_of
+    from tutelage.cli.update import command_of, make_candidate, open_increment, open_order, state_of
 
     order = open_order(job.console, exported.version.ref, data, [*SETTINGS, *overrides], None)
     opened = open_increment(order, state_of(order, session, compute=False))
-    words = f"tutelage update {exported.version.ref} --data {data} --name {order.source}"
-    candidate = make_candidate(order, opened, session, words)
+    candidate = make_candidate(order, opened, session, command_of(order, data, overrides))
+    if not candidate.verdict.passed:
+        job.console.warn(f"{candidate.version.ref} is not served: {'; '.join(candidate.verdict.problems)}")
+        return candidate
     with job.console.stage("replace") as stage, asking(running, QUESTIONS[:1]) as answered:
         _deploy(job, candidate.version)
         stage.note(

@@ -18,9 +18,8 @@ Shapes: by name of parameter, fp32, the shape of the parameter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +36,6 @@ class Anchors:
     center: dict[str, Tensor]
     count: float = 0.0
     """Trainings that the precision is the sum of; with forgetting each counts as what is left of it."""
-    about: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> Anchors:
@@ -56,7 +54,7 @@ class Anchors:
                 total > 0, (old * mean + new.float() * theta) / total.clamp_min(1e-45), theta
             )
             precision[name] = total
-        return Anchors(precision, center, self.count + 1, self.about)
+        return Anchors(precision, center, self.count + 1)
 
     def decay_to(
         self, importance: Mapping[str, Tensor], weights: Mapping[str, Tensor], gamma: float
@@ -67,7 +65,7 @@ class Anchors:
             name: gamma * self._grown(name, new)[0] + new.float() for name, new in importance.items()
         }
         center = self.center | {name: weights[name].detach().float().clone() for name in importance}
-        return Anchors(precision, center, gamma * self.count + 1, self.about)
+        return Anchors(precision, center, gamma * self.count + 1)
 
     def strength(self, lam: float, *, normalised: bool = True) -> dict[str, Tensor]:
         """Curvature of the penalty, lambda * F, by name.
@@ -90,7 +88,7 @@ class Anchors:
         """Write one safetensors file, which appears whole."""
         tensors = {f"precision.{name}": value for name, value in self.precision.items()}
         tensors |= {f"center.{name}": value for name, value in self.center.items()}
-        write_tensors(path, tensors, {"count": self.count, "about": self.about})
+        write_tensors(path, tensors, {"count": self.count})
 
     @classmethod
     def load(cls, path: Path) -> Anchors:
@@ -101,7 +99,7 @@ class Anchors:
             for name, value in tensors.items():
                 part, _, rest = name.partition(".")
                 parts[part][rest] = value
-            return cls(parts["precision"], parts["center"], about["count"], about["about"])
+            return cls(parts["precision"], parts["center"], about["count"])
         except KeyError as problem:
             raise StoreError(
                 f"{path} holds no anchors: {problem}", fix="make the version's state anew"

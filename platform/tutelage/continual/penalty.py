@@ -62,12 +62,6 @@ class Quadratic:
             k = self._strength[index] * lr
             theta.addcmul_(k, self._center[index]).div_(k.add_(1))
 
-    @torch.no_grad()
-    def value(self, thetas: Weights) -> float:
-        """The penalty of these tensors."""
-        parts = zip(thetas, self._strength, self._center, strict=True)
-        return 0.5 * sum(float(((theta - c).square_() * k).sum()) for theta, k, c in parts)
-
 
 class PathIntegral:
     """Synaptic intelligence (Zenke et al. 2017, arXiv:1703.04200): what each weight gave the loss's fall.
