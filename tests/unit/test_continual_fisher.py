@@ -336,3 +336,55 @@ def test_families_of_encoders_need_no_pass_for_each_example(family: Any) -> None
         logits = watched.forward(lambda: model(input_ids=ids).logits, 3)
         watched.reduce(logits, torch.randn_like(logits), torch.arange(3), "square")
         assert not watched.one_by_one
+
+
+def test_a_sequence_that_is_read_at_one_token_gives_the_same_squares() -> None:
+    """Behind the last attention only that token has slopes: its rows are multiplied once for all labels."""
+    torch.manual_seed(8)
+    config = transformers.BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        num_labels=4,
+    )
+    model = transformers.BertForSequenceClassification(config).eval()
+    ids = torch.randint(1, 40, (5, 7))
+    mask = (torch.arange(7) < torch.tensor([7, 3, 5, 1, 6])[:, None]).long()
+    inputs = [
+        (n, {"input_ids": ids[at], "attention_mask": mask[at]}) for n, at in ((3, slice(3)), (2, slice(3, 5)))
+    ]
+    found = fisher(model, inputs, lambda batch: Scored(model(**batch).logits), mode="exact").mean()
+    alone = [(1, {"input_ids": ids[n, None], "attention_mask": mask[n, None]}) for n in range(5)]
+    truth: dict[str, torch.Tensor] = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for _, batch in alone:
+        logits = model(**batch).logits[0]
+        p = torch.softmax(logits, -1).detach()
+        for label in range(4):
+            slopes = torch.autograd.grad(
+                torch.log_softmax(logits, -1)[label],
+                list(model.parameters()),
+                retain_graph=True,
+                allow_unused=True,
+            )
+            for (name, parameter), slope in zip(model.named_parameters(), slopes, strict=True):
+                truth[name] += p[label] * (torch.zeros_like(parameter) if slope is None else slope) ** 2 / 5
+    largest = max(float(one.max()) for one in truth.values())
+    for name, one in truth.items():
+        torch.testing.assert_close(found[name], one, rtol=1e-4, atol=1e-7 * largest, msg=name)
+
+
+def test_slopes_at_another_token_are_not_added_to_those_of_the_first() -> None:
+    torch.manual_seed(9)
+    layer = torch.nn.Linear(3, 2, bias=False)
+    given = torch.randn(4, 5, 3)
+    with PerExample(layer) as watched:
+        logits = watched.forward(lambda: layer(given).flatten(0, 1), 4).reshape(4, 5, 2)
+        truth = torch.zeros(2, 3)
+        for token in (1, 1, 3):
+            slopes = torch.zeros(4, 5, 2)
+            slopes[:, token] = torch.randn(4, 2)
+            watched.reduce(logits, slopes, torch.arange(4), "square")
+            truth += (slopes[:, token, :, None] * given[:, token, None, :]).square().sum(0)
+        torch.testing.assert_close(watched.sums["weight"], truth)

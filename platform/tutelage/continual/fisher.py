@@ -122,7 +122,7 @@ def _add_up(
     labelled: bool = False,
     blocks: bool = False,
 ) -> Importance:
-    sums: dict[str, Tensor] = {}
+    factors: dict[str, Tensor] = {}
     examples, training = 0, model.training
     model.eval()
     try:
@@ -135,18 +135,16 @@ def _add_up(
                     owners_P = torch.arange(len(logits_PV), device=logits_PV.device)
                 for number, slopes_PV in enumerate(slopes(logits_PV.detach().float(), scored)):
                     given_PV = slopes_PV.to(logits_PV.dtype)
-                    part = watched.reduce(logits_PV, given_PV, owners_P, how)
+                    watched.reduce(logits_PV, given_PV, owners_P, how)
                     if blocks:
-                        part |= block_sums(watched.factors(logits_PV, given_PV), first=number == 0)
-                    for name, value in part.items():
-                        if name in sums:
-                            sums[name] += value
-                        else:
-                            sums[name] = value.contiguous()
+                        for name, value in block_sums(
+                            watched.factors(logits_PV, given_PV), first=number == 0
+                        ).items():
+                            factors[name] = factors[name] + value if name in factors else value
                 examples += _counted(scored, count, owners_P, labelled)
+            return Importance(watched.sums | factors, examples)
     finally:
         model.train(training)
-    return Importance(sums, examples)
 
 
 def _counted(scored: Scored, count: int, owners_P: Tensor, labelled: bool) -> int:

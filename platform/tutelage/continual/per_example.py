@@ -4,7 +4,8 @@ A hook keeps what each layer read and what it gave. One backward pass gives the 
 output; from both follows the gradient of each example, summed over its tokens *before* it is squared:
 
     linear      G_n = sum_t slope_nt (x) input_nt            a product of matrices for each example
-                sum_n G_n^2 = (slope^2)^T (input^2)          one product, where an example has one token
+                sum_n G_n^2 = (slope^2)^T (input^2)          one product, where one token an example counts;
+                                                             slope^2 of all labels are added before it
     embedding   rows of the same token of an example are added, then squared, then added to the table
     norm        sum_t slope_nt * normalised_nt
     convolution the linear rule on unfolded patches
@@ -65,6 +66,8 @@ class PerExample:
         self._alone: set[str] = set()
         self._checked = False
         self._examples = 0
+        self._sums: dict[str, Tensor] = {}
+        self._rows: dict[str, _Rows] = {}
         self._handles: list[Any] = []
 
     @property
@@ -85,19 +88,25 @@ class PerExample:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._finish_rows()
         self._uses.clear()
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """All that was reduced so far, by name of parameter, fp32, shaped like it."""
+        self._finish_rows()
+        return {name: self._sums[name] for name in self.parameters}
 
     def forward(self, call: Callable[[], Any], examples: int) -> Any:
         """Run the model on a batch of so many examples; layers are watched meanwhile."""
+        self._finish_rows()
         self._uses.clear()
         self._examples = examples
         with torch.enable_grad():
             return call()
 
-    def reduce(
-        self, logits_PV: Tensor, slopes_PV: Tensor, examples_P: Tensor, how: Reduction
-    ) -> dict[str, Tensor]:
-        """Sums over the examples of the last `forward`, by name of parameter, fp32.
+    def reduce(self, logits_PV: Tensor, slopes_PV: Tensor, examples_P: Tensor, how: Reduction) -> None:
+        """Add what the examples of the last `forward` give to `sums`.
 
         Args:
             logits_PV: what `forward` gave.
@@ -107,10 +116,27 @@ class PerExample:
         """
         if not self._checked:
             self._check(logits_PV, slopes_PV)
-        found = self._by_rule(logits_PV, slopes_PV, how)
+        for name, parameter in self.parameters.items():
+            if name not in self._sums:
+                self._sums[name] = torch.zeros_like(parameter, dtype=torch.float32)
+        for name, reached in self._reached(logits_PV, slopes_PV).items():
+            rows = _single_rows(reached, how)
+            if rows is None:
+                _add(self._sums[name], self.parameters[name], reached, how)
+            elif name in self._rows and self._rows[name].at_the_same(rows):
+                self._rows[name].slope_BO.add_(rows.slope_BO)
+            else:
+                self._finish_rows(name)
+                self._rows[name] = rows
         if self._alone:
-            found |= self._one_by_one(logits_PV, slopes_PV, examples_P, how)
-        return {name: found[name] for name in self.parameters}
+            self._one_by_one(logits_PV, slopes_PV, examples_P, how)
+
+    def _finish_rows(self, *names: str) -> None:
+        """Multiply the rows that were put aside with their inputs."""
+        for name in names or tuple(self._rows):
+            rows = self._rows.pop(name, None)
+            if rows is not None:
+                self._sums[name] += rows.product()
 
     def factors(self, logits_PV: Tensor, slopes_PV: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """The two factors of each linear weight's gradient, for weights that are used once.
@@ -130,7 +156,8 @@ class PerExample:
             for rows, columns in (_factors(use.module, slope, use.given),)
         }
 
-    def _by_rule(self, logits_PV: Tensor, slopes_PV: Tensor, how: Reduction) -> dict[str, Tensor]:
+    def _reached(self, logits_PV: Tensor, slopes_PV: Tensor) -> dict[str, list[tuple[_Use, Tensor]]]:
+        """Each parameter with its uses that have slopes; parameters with a rule only."""
         uses = {name: used for name, used in self._uses.items() if name not in self._alone}
         outputs = {id(use.output): use.output for used in uses.values() for use in used}
         if not outputs:
@@ -139,22 +166,20 @@ class PerExample:
             logits_PV, list(outputs.values()), slopes_PV, retain_graph=True, allow_unused=True
         )
         slope_of = dict(zip(outputs, found, strict=True))
-        return {
-            name: _reduced(self.parameters[name], [(use, slope_of[id(use.output)]) for use in used], how)
+        reached = {
+            name: [(use, slope_of[id(use.output)]) for use in used if slope_of[id(use.output)] is not None]
             for name, used in uses.items()
         }
+        return {name: used for name, used in reached.items() if used}
 
-    def _one_by_one(
-        self, logits_PV: Tensor, slopes_PV: Tensor, examples_P: Tensor, how: Reduction
-    ) -> dict[str, Tensor]:
+    def _one_by_one(self, logits_PV: Tensor, slopes_PV: Tensor, examples_P: Tensor, how: Reduction) -> None:
         """A backward pass for each example: slow, and right for any model."""
-        left = [self.parameters[name] for name in self.parameters if name in self._alone]
-        sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in left]
+        left = [name for name in self.parameters if name in self._alone]
+        parameters = [self.parameters[name] for name in left]
         for n in range(self._examples):
             own_PV = slopes_PV * (examples_P == n)[:, None]
-            for total, gradient in zip(sums, _gradients(logits_PV, left, own_PV), strict=True):
-                total.add_(_power(gradient.float(), how))
-        return dict(zip((name for name in self.parameters if name in self._alone), sums, strict=True))
+            for name, gradient in zip(left, _gradients(logits_PV, parameters, own_PV), strict=True):
+                self._sums[name] += _power(gradient.float(), how)
 
     def _check(self, logits_PV: Tensor, slopes_PV: Tensor) -> None:
         """Find the parameters whose rule does not give autograd's gradient."""
@@ -163,7 +188,14 @@ class PerExample:
             raise ValueError("importance is of trainable parameters")
         names, parameters = list(self.parameters), list(self.parameters.values())
         truth = dict(zip(names, _gradients(logits_PV, parameters, slopes_PV), strict=True))
-        ours = self._by_rule(logits_PV, slopes_PV, "sum")
+        ours: dict[str, Tensor] = {}
+        for name, reached in self._reached(logits_PV, slopes_PV).items():
+            ours[name] = torch.zeros_like(self.parameters[name], dtype=torch.float32)
+            rows = _single_rows(reached, "sum")
+            if rows is not None:
+                ours[name] += rows.product()
+            else:
+                _add(ours[name], self.parameters[name], reached, "sum")
         scale = max(float(gradient.norm()) for gradient in truth.values()) if truth else 0.0
         for name, gradient in truth.items():
             off = float((ours[name] - gradient).norm()) if name in ours else float("inf")
@@ -221,19 +253,60 @@ def _over_examples(gradients_B: Tensor, how: Reduction) -> Tensor:
             return gradients_B.sum(0)
 
 
-def _reduced(parameter: Tensor, used: list[tuple[_Use, Tensor | None]], how: Reduction) -> Tensor:
-    reached = [(use, slope) for use, slope in used if slope is not None]
-    if not reached:
-        return torch.zeros_like(parameter, dtype=torch.float32)
+@dataclass(eq=False)
+class _Rows:
+    """A linear weight of which each example reaches one row of slopes and one of inputs, to some power."""
+
+    slope_BO: Tensor
+    given_BI: Tensor
+    at_B: Tensor | None
+    """Which token of each example; None where there is only one."""
+    transposed: bool
+
+    def at_the_same(self, other: _Rows) -> bool:
+        """Whether the inputs of both are the same rows."""
+        if self.at_B is None or other.at_B is None:
+            return self.at_B is other.at_B
+        return bool(torch.equal(self.at_B, other.at_B))
+
+    def product(self) -> Tensor:
+        """Summed over examples, shaped as the weight."""
+        product_OI = self.slope_BO.T @ self.given_BI
+        return product_OI.T if self.transposed else product_OI
+
+
+def _single_rows(reached: list[tuple[_Use, Tensor]], how: Reduction) -> _Rows | None:
+    """The rows that count, where a linear weight is used once and no example has slopes at two tokens.
+
+    So it is where a sequence is read at one token: the last layer's weights behind its attention.
+    """
+    (use, slope), *others = reached
+    if others or use.attribute != "weight" or not _is_matrix(use.module):
+        return None
+    given, at_B = use.given, None
+    if slope.dim() > 2:
+        slope_BTO, given_BTI = slope.flatten(1, -2), given.flatten(1, -2)
+        live_BT = (slope_BTO != 0).any(-1)
+        if int(live_BT.sum(1).max()) > 1:
+            return None
+        at_B = live_BT.int().argmax(1)
+        each_B = torch.arange(len(at_B), device=at_B.device)
+        slope, given = slope_BTO[each_B, at_B], given_BTI[each_B, at_B]
+    return _Rows(
+        _power(slope.float(), how), _power(given.float(), how), at_B, transposed=_is_transposed(use.module)
+    )
+
+
+def _add(total: Tensor, parameter: Tensor, reached: list[tuple[_Use, Tensor]], how: Reduction) -> None:
+    """Add the gradients of single examples to some power."""
     if len(reached) == 1:
         use, slope = reached[0]
         if isinstance(use.module, nn.Embedding):
-            return _embedding(use, slope, parameter, how)
-        if isinstance(use.module, nn.Linear) and use.attribute == "weight" and slope.dim() == 2:
-            return _power(slope.float(), how).T @ _power(use.given.float(), how)
+            _add_embedding(total, use, slope, how)
+            return
         if use.attribute == "weight" and slope.device.type == "cpu" and _is_matrix(use.module):
-            return _one_after_another(use, slope, parameter, how)
-    total = torch.zeros_like(parameter, dtype=torch.float32)
+            _one_after_another(total, use, slope, how)
+            return
     examples = len(reached[0][1])
     step = max(1, CHUNK_BYTES // (4 * parameter.numel()))
     for start in range(0, examples, step):
@@ -242,19 +315,21 @@ def _reduced(parameter: Tensor, used: list[tuple[_Use, Tensor | None]], how: Red
         for use, slope in reached[1:]:
             gradients = gradients + _gradient(use, slope[part], use.given[part], parameter)
         total += _over_examples(gradients, how)
-    return total
 
 
-def _one_after_another(use: _Use, slope: Tensor, parameter: Tensor, how: Reduction) -> Tensor:
+def _one_after_another(total: Tensor, use: _Use, slope: Tensor, how: Reduction) -> None:
     """A linear layer on many tokens: each example's gradient is added while it is still in the cache.
 
     On a CPU three to ten times faster than the gradients of all examples, written to memory and read again.
+    Tokens behind the last one with a slope are padding, and left out.
     """
-    rows_BTO, columns_BTI = _factors(use.module, slope, use.given)
-    total = torch.zeros_like(parameter, dtype=torch.float32)
+    rows_BTR, columns_BTC = _factors(use.module, slope, use.given)
+    slope_BTO = slope.reshape(len(slope), -1, slope.shape[-1])
+    counts_T = torch.arange(1, slope_BTO.shape[1] + 1)
+    lengths: list[int] = ((slope_BTO != 0).any(-1) * counts_T).amax(1).tolist()
     gradient = torch.empty_like(total)
-    for row_TO, column_TI in zip(rows_BTO, columns_BTI, strict=True):
-        torch.mm(row_TO.T, column_TI, out=gradient)
+    for row_TR, column_TC, length in zip(rows_BTR, columns_BTC, lengths, strict=True):
+        torch.mm(row_TR[:length].T, column_TC[:length], out=gradient)
         match how:
             case "square":
                 total.addcmul_(gradient, gradient)
@@ -262,7 +337,6 @@ def _one_after_another(use: _Use, slope: Tensor, parameter: Tensor, how: Reducti
                 total.add_(gradient.abs_())
             case "sum":
                 total.add_(gradient)
-    return total
 
 
 def _factors(module: nn.Module, slope: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
@@ -272,10 +346,10 @@ def _factors(module: nn.Module, slope: Tensor, given: Tensor) -> tuple[Tensor, T
     return (given_BTI, slope_BTO) if _is_transposed(module) else (slope_BTO, given_BTI)
 
 
-def _embedding(use: _Use, slope: Tensor, parameter: Tensor, how: Reduction) -> Tensor:
+def _add_embedding(total: Tensor, use: _Use, slope: Tensor, how: Reduction) -> None:
     """The one use of a table: only rows of tokens that occur are touched."""
     ids_BT = use.given.reshape(len(slope), -1)
-    rows, width = parameter.shape
+    rows, width = total.shape
     slope_RH = slope.reshape(-1, width).float()
     example_BT = torch.arange(len(ids_BT), device=ids_BT.device)[:, None].expand_as(ids_BT)
     cells, inverse = torch.unique((example_BT * rows + ids_BT).reshape(-1), return_inverse=True)
@@ -283,7 +357,7 @@ def _embedding(use: _Use, slope: Tensor, parameter: Tensor, how: Reduction) -> T
     ids_C = cells % rows
     if use.module.padding_idx is not None:
         summed_CH[ids_C == use.module.padding_idx] = 0  # autograd gives this row no gradient
-    return slope_RH.new_zeros(rows, width).index_add_(0, ids_C, _power(summed_CH, how))
+    total.index_add_(0, ids_C, _power(summed_CH, how))
 
 
 def _gradient(use: _Use, slope: Tensor, given: Tensor, parameter: Tensor) -> Tensor:
