@@ -74,6 +74,11 @@ def test_a_version_without_state_offers_to_compute_it(cli: Cli, new: str) -> Non
 def test_an_update_is_a_version_with_parent_state_and_history(cli: Cli, first: Answer) -> None:
     answer = first.json
     assert answer["passed"]
+    page = Path(answer["report"])
+    assert answer["version"] in page.read_text(encoding="utf-8")
+    page.unlink()
+    assert cli.run("report", answer["run"], "--json").json["version"] == answer["version"]
+    assert page.is_file()
     assert set(answer["before"]) == set(answer["after"]) == {"books", "shop", "music"}
     card = cli.run("models", "show", answer["version"], "--json").json
     assert card["card"]["lineage"]["parent"] == answer["parent"]
