@@ -60,14 +60,19 @@ def history_plot(report: UpdateReport, width: float, key: str) -> Markup | None:
         _before(canvas, panel, report, name, hue, line[0])
         for number, value in line:
             title = f"{name} after training {number + 1}: {percent(value)} %"
-            canvas.marker(panel.x(number), panel.y(100 * value), shape, f"mark {hue}", title=title, size=4)
+            place = (panel.x(number), panel.y(100 * value))
+            canvas.marker(*place, shape, f"mark {hue}", title=title, size=_size(shape))
         text = f"{middle(name, room)} {percent(line[-1][1])}"
         ends.append((panel.y(100 * line[-1][1]), text, shape, f"mark {hue}"))
     places = spread([end[0] for end in ends], _GAP, _TOP, _TOP + height)
     for (_, text, shape, css), y in zip(ends, places, strict=True):
-        canvas.marker(panel.left + panel.width + 16, y, shape, css, size=4)
+        canvas.marker(panel.left + panel.width + 16, y, shape, css, size=_size(shape))
         canvas.text(panel.left + panel.width + 24, y + 4, text, "end")
     return canvas.markup()
+
+
+def _size(shape: str) -> float:
+    return 6.0 if shape == "star" else 4.0  # a star of that size is hardly more than its points
 
 
 def _drawn(panel: Panel, line: Line, trainings: int) -> list[tuple[float, float] | None]:
