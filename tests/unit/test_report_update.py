@@ -173,8 +173,10 @@ def test_without_old_slices_nothing_is_said_of_forgetting():
     report = one(slices=[one().slices[-1]], history=[one().history[-1]])
     found = words(report)
     assert "no earlier slice has held-out rows to measure forgetting on" in found
-    assert "gate's limit " not in found.replace("The gate's limit,", "")
+    assert "No earlier slice was measured, so no limit is drawn" in found
+    assert "gate's limit" not in found
     assert 'class="limit"' not in render(report)
+    assert "a fall of 100.0 points, is outside of the axis" in words(one(max_forgetting=1.0))
 
 
 def test_a_stream_is_drawn_by_slice_and_its_numbers_are_those_of_its_matrix():
