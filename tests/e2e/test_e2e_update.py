@@ -88,6 +88,7 @@ def test_an_update_is_a_version_with_parent_state_and_history(cli: Cli, first: A
     run = cli.run("runs", "show", answer["run"], "--json").json
     assert run["status"] == "done"
     assert run["again"].startswith(f"tutelage update {answer['parent']} --data")
+    assert run["again"].endswith(" --compute-state --fresh")
 
 
 def test_the_next_update_needs_neither_old_data_nor_old_runs(

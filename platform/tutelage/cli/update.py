@@ -251,6 +251,8 @@ def make_candidate(
     from tutelage.registry.refs import CHAMPION
 
     begin = time.monotonic()
+    if opened.state.folder.parent != order.folder:
+        words += " --compute-state"  # the version has none of its own, so the command is refused without it
     job = order.job.loaded.job
     labels = opened.space.job.task.labels
     continued = with_labels(job, labels)
