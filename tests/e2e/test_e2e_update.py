@@ -74,6 +74,11 @@ def test_a_version_without_state_offers_to_compute_it(cli: Cli, new: str) -> Non
 def test_an_update_is_a_version_with_parent_state_and_history(cli: Cli, first: Answer) -> None:
     answer = first.json
     assert answer["passed"]
+    page = Path(answer["report"])
+    assert answer["version"] in page.read_text(encoding="utf-8")
+    page.unlink()
+    assert cli.run("report", answer["run"], "--json").json["version"] == answer["version"]
+    assert page.is_file()
     assert set(answer["before"]) == set(answer["after"]) == {"books", "shop", "music"}
     card = cli.run("models", "show", answer["version"], "--json").json
     assert card["card"]["lineage"]["parent"] == answer["parent"]
@@ -83,6 +88,7 @@ def test_an_update_is_a_version_with_parent_state_and_history(cli: Cli, first: A
     run = cli.run("runs", "show", answer["run"], "--json").json
     assert run["status"] == "done"
     assert run["again"].startswith(f"tutelage update {answer['parent']} --data")
+    assert run["again"].endswith(" --compute-state --fresh")
 
 
 def test_the_next_update_needs_neither_old_data_nor_old_runs(

@@ -222,5 +222,7 @@ def _tell(
     ]
     minutes, seconds = divmod(round(report.seconds), 60)
     lines += ["", f"{minutes} min {seconds} s", f"report  {page}", f"search  {search_page}"]
+    if candidate is not None:
+        lines.append(f"update  {candidate.page}")
     lines.append(f"next    {report.next_command}")
     return "\n" + "\n".join(lines)

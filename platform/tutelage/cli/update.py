@@ -52,6 +52,13 @@ class Candidate:
     """Every training in the life of the version."""
 
     @property
+    def page(self) -> Path:
+        """Its report, which is written once it is judged."""
+        from tutelage.report.update.write import HTML
+
+        return self.updated.update.space.runs / self.updated.update.run / HTML
+
+    @property
     def matrix(self) -> list[list[float]]:
         """Accuracy after each training (rows) on what each of them brought (columns)."""
         from tutelage.continual.metrics import matrix_of
@@ -67,6 +74,7 @@ class Candidate:
             "version": self.version.ref,
             "parent": self.version.card.lineage.parent,
             "run": found.update.run,
+            "report": str(self.page),
             "passed": self.verdict.passed,
             "problems": list(self.verdict.problems),
             "before": found.before.by_slice,
@@ -238,10 +246,13 @@ def make_candidate(
     """Train, judge, export and record; the gate's verdict decides what the candidate is called."""
     from actors.update.run import run_update
     from tutelage.cli.steps import export_files, record, recorded
+    from tutelage.cli.update_report import write_update
     from tutelage.continual.gate import judge_forgetting
     from tutelage.registry.refs import CHAMPION
 
     begin = time.monotonic()
+    if opened.state.folder.parent != order.folder:
+        words += " --compute-state"  # the version has none of its own, so the command is refused without it
     job = order.job.loaded.job
     labels = opened.space.job.task.labels
     continued = with_labels(job, labels)
@@ -281,7 +292,9 @@ def make_candidate(
     alias = CANDIDATE if verdict.passed else REJECTED
     why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
     versions.set_alias(version.name, alias, version.id, why=why)
-    return Candidate(version, updated, verdict, seconds, state.about.history)
+    candidate = Candidate(version, updated, verdict, seconds, state.about.history)
+    write_update(order, candidate, state, words)
+    return candidate
 
 
 def with_labels(job: JobConfig, labels: list[str]) -> JobConfig:
@@ -320,6 +333,7 @@ def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
         lines = [
             f"version {candidate.version.ref} ({CANDIDATE if verdict.passed else REJECTED}), "
             f"from {order.version.ref}, lambda {found.strength:g}",
+            f"report  {candidate.page}",
             f"next    tutelage deploy {candidate.version.ref}",
         ]
         return "\n".join(lines)
