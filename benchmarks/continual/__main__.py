@@ -4,6 +4,7 @@ python -m benchmarks.continual images --help
 python -m benchmarks.continual text --help
 python -m benchmarks.continual reuters --help
 python -m benchmarks.continual fisher --help
+python -m benchmarks.continual scaling --help
 python -m benchmarks.continual overhead --help
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.continual import compare, fisher_speed, overhead, reuters, text
+from benchmarks.continual import compare, fisher_speed, overhead, reuters, scaling, text
 from tutelage.cli.quiet import quiet_libraries
 
 PARTS: dict[str, Any] = {
@@ -20,6 +21,7 @@ PARTS: dict[str, Any] = {
     "text": text,
     "reuters": reuters,
     "fisher": fisher_speed,
+    "scaling": scaling,
     "overhead": overhead,
 }
 
