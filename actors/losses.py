@@ -44,9 +44,9 @@ class Losses:
 
     def __init__(self, training: Training, examples: Examples, head: Head) -> None:
         self.task = build_task(training.task)
-        terms = build_terms(training.objectives)
+        terms = build_terms(training.objectives, training.groups)
         self._schedules = Schedules(terms, training.objectives)
-        self.terms: list[Term] = [*terms, *retaining(training.increment)]
+        self.terms: list[Term] = [*terms, *retaining(training.increment, training.groups)]
         self._combined = training.combined
         self._combiner = build_combiner(training.combiner, self._combined, training.measured)
         self._stored = stored_logits(training.increment)

@@ -5,7 +5,7 @@ Shapes: B batch, P positions, V classes, W classes known when logits were stored
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,13 +21,13 @@ Stored = Callable[[Batch, Tensor], Tensor | None]
 """Stored logits [P, V] of a batch beside the student's, NaN where there are none; None for no such batch."""
 
 
-def retaining(increment: Increment | None) -> list[Term]:
-    """The terms of an update, without those whose weight is 0."""
+def retaining(increment: Increment | None, groups: Sequence[int] = ()) -> list[Term]:
+    """The terms of an update, without those whose weight is 0; `groups` of each class."""
     if increment is None:
         return []
     terms: list[Term] = []
     if increment.distil is not None and increment.distil.weight > 0:
-        terms.append(RetainTerm(increment.distil))
+        terms.append(RetainTerm(increment.distil, groups))
     if increment.stored and increment.logits_weight > 0:
         terms.append(StoredLogitsTerm(increment.logits_weight))
     return terms

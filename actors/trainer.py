@@ -27,6 +27,7 @@ from actors.training import Training, TrainState, learning_rate
 from tutelage.data.batches import BatchPlan, ReplayPlan, shard
 from tutelage.data.examples import Batch, Examples, Selection
 from tutelage.errors import TrainError
+from tutelage.objectives.competing import own_classes
 from tutelage.signals.packet import Packet
 
 LOGGED_STEPS = 2000
@@ -298,7 +299,8 @@ class Trainer:
     def _measure(self, data: Batch, packets: list[Packet | None]) -> Tensor:
         """Sums over a batch, fp64 [5]: cross-entropy, right answers, labels; KL from teachers, positions."""
         rows = self._losses.task.student(self._engine.forward(data), data)
-        logits_PV, labels_P = rows.logits_PV.float().cpu(), rows.labels_P.cpu()
+        labels_P = rows.labels_P.cpu()
+        logits_PV = own_classes(rows.logits_PV.float().cpu(), labels_P, self._training.groups)
         loss = torch.nn.functional.cross_entropy(logits_PV, labels_P, ignore_index=-1, reduction="sum")
         sums = [loss, (logits_PV.argmax(-1) == labels_P).sum(), (labels_P >= 0).sum()]
         if self._follow:

@@ -78,6 +78,8 @@ class Training:
     """Folder of the signal store of each teacher."""
     increment: Increment | None = None
     """What is kept of the version before, where this is an update."""
+    groups: tuple[int, ...] = ()
+    """Of each class; classes of different groups do not compete. All do where it is empty."""
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
 

@@ -28,6 +28,7 @@ from tutelage.continual.fisher import Mode, Per, Scored, fisher, mas
 from tutelage.continual.importance import Importance
 from tutelage.data.examples import Batch, Examples
 from tutelage.files import digest_text
+from tutelage.objectives.competing import own_classes
 from tutelage.progress import Stage
 from tutelage.tasks import build_task
 
@@ -58,6 +59,8 @@ class Measurement:
     pad_id: int = 0
     size: int = PART
     """Examples of one part."""
+    groups: tuple[int, ...] = ()
+    """Of each class, where only those of one group compete."""
 
     @property
     def parts(self) -> int:
@@ -69,7 +72,7 @@ class Measurement:
         """16 hex digits of all that decides the result."""
         return digest_text(
             self.digest, self.task.model_dump_json(), self.examples, str(self.rows), self.kind, self.mode,
-            self.per, str(self.seed), str(self.size),
+            self.per, str(self.seed), str(self.size), str(self.groups),
         )[:16]  # fmt: skip
 
 
@@ -134,7 +137,8 @@ def part(what: Measurement, index: int) -> Importance:
     def score(batch: Batch) -> Scored:
         inputs = {name: value.to(model.device) for name, value in inputs_of(batch, model).items()}
         found = task.student(model(**inputs), batch)
-        return Scored(found.logits_PV, found.labels_P, found.examples_P, len(batch.rows))
+        logits_PV = own_classes(found.logits_PV, found.labels_P, what.groups)
+        return Scored(logits_PV, found.labels_P, found.examples_P, len(batch.rows))
 
     if what.kind == "mas":
         return mas(model, batches(), score)

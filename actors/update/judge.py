@@ -24,12 +24,16 @@ from tutelage.continual.heads import nearest_mean
 from tutelage.data.examples import Batch
 from tutelage.data.folders import whole_folder
 from tutelage.models.load import load_classifier, load_tokenizer
+from tutelage.objectives.competing import CLOSED, own_classes
 
 BATCH = 32
 
 
 def judge(update: Update, folder: Path) -> Scores:
-    """A model on the labelled test rows of every slice; it never answers with a class it does not know."""
+    """A model on the labelled test rows of every slice; it never answers with a class it does not know.
+
+    With `compete: own` it is told which training brought the classes of a row.
+    """
     model = load_classifier(folder)
     classes = len(update.space.job.task.labels)
     tokenizer = load_tokenizer(folder)
@@ -38,7 +42,8 @@ def judge(update: Update, folder: Path) -> Scores:
         with torch.inference_mode():
             output = model(**inputs_of(batch, model))
         missing = classes - output.logits.shape[-1]
-        output.logits = torch.nn.functional.pad(output.logits, (0, missing), value=-1e4)
+        logits_BC = torch.nn.functional.pad(output.logits, (0, missing), value=CLOSED)
+        output.logits = own_classes(logits_BC, torch.from_numpy(batch.labels_B), update.groups)
         return output
 
     return StudentJudge(update.space, folder, update.examples, tokenizer.pad_token_id or 0, run).scores()

@@ -128,14 +128,17 @@ def make_state(
     history = [] if before is None else before.about.history
     slices = list(dict.fromkeys(examples.slices(trained.new)))
     held = config.regulariser
-    found = _anchors(trained, config, before, scratch, stage)
+    labels = trained.task.labels
+    groups = (0,) * len(labels) if before is None else before.about.groups_of(labels)
+    found = _anchors(trained, config, before, scratch, stage, groups if config.compete == "own" else ())
     about = About(
         model=digest_file(version / WEIGHTS),
-        labels=trained.task.labels,
+        labels=labels,
         seed=trained.seed if before is None else before.about.seed,
         held=None if held is None else held.model_dump(mode="json"),
         measured=found.measured,
         history=[*history, Learned(trained.run, slices, dict(trained.accuracy), dict(trained.before))],
+        groups=list(groups),
     )
     state = State.begin(version, about)
     if found.anchors is not None:
@@ -150,8 +153,9 @@ def make_state(
 
 
 def _anchors(
-    trained: Trained, config: UpdateConfig, before: State | None, scratch: Path, stage: Stage
-) -> Held:
+    trained: Trained, config: UpdateConfig, before: State | None, scratch: Path, stage: Stage,
+    groups: tuple[int, ...],
+) -> Held:  # fmt: skip
     """Where the next update holds the weights, and how importance was measured."""
     held = config.regulariser
     if held is None:
@@ -186,6 +190,7 @@ def _anchors(
         mode=mode,
         seed=trained.seed,
         pad_id=load_tokenizer(trained.model).pad_token_id or 0,
+        groups=groups,
     )
     found = measure_importance(what, scratch, stage)
     measured = {**found.stamp, "examples": found.examples}

@@ -61,6 +61,12 @@ class Update:
         return f"{space.job.name}-update-{digest[:8]}"
 
     @property
+    def groups(self) -> tuple[int, ...]:
+        """Of each class, where only those of one training compete; empty where all do."""
+        own = self.config.compete == "own"
+        return self.state.about.groups_of(self.space.job.task.labels) if own else ()
+
+    @property
     def examples(self) -> Examples:
         """All rows of this update."""
         return student_examples(self.space)

@@ -101,6 +101,7 @@ def plain_training(update: Update, storage: str) -> Training:
         picks={name: Pick() for name in update.new},
         slices=update.new,
         seed=job.seed,
+        groups=update.groups,
         storage=f"{storage}/runs",
         output=str(space.runs / run / "model"),
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.update.opened import Update
     from tutelage.cli.console import Console
+    from tutelage.cli.update_stream import Step
 
 
-def update_plan(update: Update) -> dict[str, Any]:
-    """Key -> what the update would do."""
+def update_plan(update: Update, later: Sequence[Step] = ()) -> dict[str, Any]:
+    """Key -> what the update would do; `later` ones of a stream start from versions still to come."""
     from actors.trainer import batch_plan
     from actors.update.training import training
     from tutelage.continual.metrics import matrix_of
@@ -45,6 +47,7 @@ def update_plan(update: Update) -> dict[str, Any]:
         "trainings": f"2 to {held.attempts + 1}" if held is not None and auto else "1",
         "gate": f"no slice falls by more than {config.gate.max_forgetting:g}, "
         f"the new data gains {config.gate.min_gain:+g} or more",
+        **({"then": [" ".join([step.name, step.data, *step.settings]) for step in later]} if later else {}),
     }
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CANDIDATE, REJECTED = "challenger", "rejected"
 """Aliases of a candidate that the gate let through, and of one that it stopped."""
-CATALOG = "catalog:"
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,15 @@ def update(
     ctx: typer.Context,
     ref: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@ALIAS, NAME:ID or ID.")],
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--data", help="File, folder, glob, URL, or catalog:NAME/PART; several are a stream."),
-    ],
+    ] = None,
     overrides: Overrides = None,
     name: Annotated[
         str | None, typer.Option("--name", help="What the data is called; its file's name.")
+    ] = None,
+    stream: Annotated[
+        Path | None, typer.Option("--stream", help="YAML file of a scenario and its increments.")
     ] = None,
     compute_state: Annotated[
         bool, typer.Option("--compute-state", help="Measure anew what the version should remember.")
@@ -113,33 +115,34 @@ def update(
 ) -> None:
     """Make a candidate version from a version and new data, and say what it gained and what it forgot.
 
-    Several --data are learned one after another, each from the candidate before. Ends with exit code 1, and
-    keeps the candidate, when it forgot more than update.gate allows; the stream stops there.
+    Several --data, or the increments of a --stream, are learned one after another, each from the candidate
+    before. Ends with exit code 1, and keeps the candidate, when it forgot more than update.gate allows; the
+    stream stops there.
     """
     from actors.session import session
-    from tutelage.errors import ConfigError, GateError
+    from tutelage.cli.update_stream import increments_of, say_increment
+    from tutelage.errors import GateError
 
     console: Console = ctx.obj
     given = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
-    if name is not None and len(data) > 1:
-        raise ConfigError("--name is for one --data", fix="leave it out: each is called by its file's name")
-    names = [source_name(one) for one in data]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"--data: two are called '{max(names, key=names.count)}'", fix="rename a file")
-    order = open_order(console, ref, data[0], given, name)
+    first, *others = steps = increments_of(data or [], name, stream)
+    order = open_order(console, ref, first.data, [*first.settings, *given], first.name)
     if plan:
         from tutelage.cli.plan_update import show_update_plan, update_plan
 
         state = state_of(order, None, compute=compute_state, plan=True)
-        show_update_plan(console, update_plan(open_increment(order, state)))
+        show_update_plan(console, update_plan(open_increment(order, state), others))
         return
     with session(order.job.loaded.job.ray, order.job.home) as ray:
         candidate: Candidate | None = None
-        for place in data:
+        for number, step in enumerate(steps, 1):
             if candidate is not None:
-                order = open_order(console, candidate.version.ref, place, given, None)
+                ref = candidate.version.ref
+                order = open_order(console, ref, step.data, [*step.settings, *given], step.name)
+            if others:
+                say_increment(console, number, len(steps), step)
             state = state_of(order, ray, compute=compute_state and candidate is None)
-            words = command_of(order, place, overrides or [])
+            words = command_of(order, step.data, [*step.settings, *(overrides or [])])
             candidate = make_candidate(order, open_increment(order, state), ray, words, fresh=fresh)
             if not candidate.verdict.passed:
                 break
@@ -157,6 +160,7 @@ def open_order(console: Console, ref: str, data: str, overrides: list[str], name
     """
     from tutelage.cli.quiet import quiet_libraries
     from tutelage.cli.steps import Job
+    from tutelage.cli.update_stream import CATALOG, source_name
     from tutelage.config.load import load_recorded
     from tutelage.config.yaml_source import parse_yaml
     from tutelage.errors import ConfigError
@@ -193,14 +197,6 @@ def command_of(order: Ordered, data: str, overrides: list[str]) -> str:
     """The command that makes this update alone."""
     words = ["tutelage update", order.version.ref, "--data", shlex.quote(data), "--name", order.source]
     return " ".join([*words, *map(shlex.quote, overrides)])
-
-
-def source_name(data: str) -> str:
-    """`reviews/nyt` and `data/NYT 2.parquet` as `nyt` and `nyt-2`."""
-    import re
-
-    stem = Path(data.removeprefix(CATALOG)).name.split(".")[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "new"
 
 
 def state_of(order: Ordered, ray: Session | None, *, compute: bool, plan: bool = False) -> State:

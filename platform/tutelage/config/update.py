@@ -146,6 +146,9 @@ class UpdateConfig(Section):
     """Factor of the cross-entropy with labels of new and replayed texts."""
     grow: bool = False
     """New data may bring labels that the task does not have yet: the head gets a class for each."""
+    compete: Literal["all", "own"] = "all"
+    """`own`: the classes of one training are told apart among themselves alone, in training and judging: the
+    task-incremental scenario, where whoever asks the version knows which training's classes are meant."""
     head: Literal["trained", "nearest-mean"] = "trained"
     """`nearest-mean` puts the mean features of each class in place of the trained head, as a linear layer:
     the means are of new and replayed texts (iCaRL, arXiv:1611.07725, without its normalisation)."""
@@ -169,6 +172,8 @@ class UpdateConfig(Section):
             raise ValueError(
                 f"teachers.{unmade}.finetune: an update trains no teachers; name a model that does the task"
             )
+        if self.compete == "own" and self.teachers:
+            raise ValueError("compete own with teachers: they know no groups; leave one of both out")
         alone = self.replay is None and (self.distil is None or self.distil.weight == 0)
         if self.grow and alone and self.regulariser is not None and not self.force:
             raise ValueError(

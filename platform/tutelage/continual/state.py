@@ -44,13 +44,21 @@ class About:
     model: str
     """blake3 of the weights that the state was made for."""
     labels: list[str]
+    """Of all trainings so far, in the order of the head's rows."""
     seed: int
     held: dict[str, Any] | None
     """The regulariser whose importance is kept; None keeps none."""
     measured: dict[str, Any] = field(default_factory=dict)
     """How importance was measured last: kind, mode, examples."""
     history: list[Learned] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+    """For each label the training that brought it, from 0; empty in a version of before there were any."""
     format: int = FORMAT
+
+    def groups_of(self, labels: list[str]) -> tuple[int, ...]:
+        """Groups of a head that begins with the known labels: new ones belong to the next training."""
+        known = self.groups or [0] * len(self.labels)
+        return (*known, *[len(self.history)] * (len(labels) - len(known)))
 
 
 @dataclass(frozen=True)

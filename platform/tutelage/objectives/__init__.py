@@ -29,15 +29,19 @@ __all__ = [
 ]
 
 
-def build_terms(sections: Sequence[config.Objective]) -> list[Term]:
-    """The loss terms of a job, as they are at the first step, without those whose weight is always 0."""
-    return [_build(section) for section in sections if peak(section.weight) > 0]
+def build_terms(sections: Sequence[config.Objective], groups: Sequence[int] = ()) -> list[Term]:
+    """The loss terms of a job, as they are at the first step, without those whose weight is always 0.
+
+    Args:
+        groups: of each class, where labels are told apart within their group alone.
+    """
+    return [_build(section, groups) for section in sections if peak(section.weight) > 0]
 
 
-def _build(section: config.Objective) -> Term:
+def _build(section: config.Objective, groups: Sequence[int]) -> Term:
     match section:
         case config.CrossEntropy():
-            return CrossEntropyTerm(section)
+            return CrossEntropyTerm(section, groups)
         case config.KL():
             return KLTerm(section)
         case config.JSD():

@@ -5,12 +5,15 @@ Shapes: P positions, V classes or vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage.config import objectives as config
 from tutelage.config.schedule import value_at
 from tutelage.objectives.base import Evidence
+from tutelage.objectives.competing import own_classes
 
 
 class CrossEntropyTerm:
@@ -18,14 +21,16 @@ class CrossEntropyTerm:
 
     name = "cross-entropy"
 
-    def __init__(self, section: config.CrossEntropy) -> None:
+    def __init__(self, section: config.CrossEntropy, groups: Sequence[int] = ()) -> None:
+        """`groups`: of each class; those of different groups do not compete. All do where there are none."""
+        self._groups = groups
         self.weight = value_at(section.weight, 0.0)
         self.label_smoothing = section.label_smoothing
 
     def per_position(self, evidence: Evidence) -> Tensor:
         """Loss of each position, fp32 [P]."""
         return F.cross_entropy(
-            evidence.student_PV.float(),
+            own_classes(evidence.student_PV.float(), evidence.labels_P, self._groups),
             evidence.labels_P,
             ignore_index=-1,
             label_smoothing=self.label_smoothing,

@@ -5,6 +5,7 @@ Shapes: P positions, V classes, W classes that the version before knew, W <= V.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from tutelage.config.objectives import KL
 from tutelage.config.update import Distil
 from tutelage.objectives.base import Dense, Evidence
+from tutelage.objectives.competing import spans
 from tutelage.objectives.kl import KLTerm
 
 
@@ -20,12 +22,15 @@ class RetainTerm:
     """Learning without forgetting (arXiv:1606.09282): T^2 KL(champion || student) on the champion's classes.
 
     The student's distribution is taken over these W classes alone, so that a class which is new may grow
-    without a word from a model that does not know it.
+    without a word from a model that does not know it. Where classes compete within groups alone, it is the
+    mean of the loss over the groups that the champion knows.
     """
 
     name = "retain"
 
-    def __init__(self, section: Distil) -> None:
+    def __init__(self, section: Distil, groups: Sequence[int] = ()) -> None:
+        """`groups`: of each class; one for all where there are none."""
+        self._groups = groups
         self._kl = KLTerm(KL(type="kl", temperature=section.temperature))
         self.weight = section.weight
 
@@ -34,14 +39,18 @@ class RetainTerm:
         champion = evidence.champion
         if not isinstance(champion, Dense):
             raise ValueError("the version before sends all its logits, and there are none")
-        width = champion.logits_PV.shape[-1]
+        parts = spans(self._groups, champion.logits_PV.shape[-1])
         weights_KP = torch.ones_like(champion.logits_PV[:, 0])[None]
         if champion.known_P is not None:
             weights_KP = weights_KP * champion.known_P
-        known = replace(
-            evidence, student_PV=evidence.student_PV[:, :width], signals=(champion,), weights_KP=weights_KP
-        )
-        return self._kl.per_position(known)
+        losses = []
+        for part in parts:
+            taught = replace(champion, logits_PV=champion.logits_PV[:, part])
+            known = replace(
+                evidence, student_PV=evidence.student_PV[:, part], signals=(taught,), weights_KP=weights_KP
+            )
+            losses.append(self._kl.per_position(known))
+        return torch.stack(losses).mean(0)
 
 
 class StoredLogitsTerm:
