@@ -96,6 +96,13 @@ class Engine:
         """What a loss must hold of the penalty: that of adapters alone, whose weights stand in no tensor."""
         return None if self._adapters is None else self._adapters.loss()
 
+    def penalty_energy(self) -> Tensor | None:
+        """This worker's part of what an explicit penalty is worth, fp32 []; None where none is."""
+        if self._adapters is not None:
+            workers = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+            return self._adapters.loss().detach().float().cpu() / workers
+        return None if self._held is None else self._held.energy()
+
     def path_importance(self, xi: float) -> dict[str, Tensor] | None:
         """Importance gathered along the training, by name; None where nothing gathers it. Collective."""
         return None if self._held is None else self._held.importance(xi)

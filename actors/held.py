@@ -34,6 +34,11 @@ class Shards:
             else [tensor for group in optimizer.param_groups for tensor in group["params"]]
         )
 
+    @property
+    def whole(self) -> bool:
+        """Whether every worker holds all weights."""
+        return self._stage == 0
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The whole shape of a parameter."""
         parameter = self._named[name]
@@ -123,13 +128,28 @@ class Held:
             # A head that has grown has another block; its old rows are held by their diagonal.
             whole = {n for n in blocks.inputs if n in center and blocks.fits(n, center[n])}
             strength = {name: value for name, value in strength.items() if name not in whole}
-        self._quadratic = Quadratic(shards.spread(strength), shards.spread(center), proximal=proximal)
+        quadratic = Quadratic(shards.spread(strength), shards.spread(center), proximal=proximal)
         self._path = PathIntegral(shards.tensors) if path else None
-        rules: list[StepRule] = [] if self._path is None else [self._path]
+        self._explicit = not proximal
+        self._penalties: list[Quadratic | Kronecker] = [quadratic]
         if blocks is not None:
             device = shards.tensors[0].device
-            rules.append(Kronecker(blocks, center, shards.names, stiff, device, proximal=proximal))
-        attach(optimizer, [*rules, self._quadratic], shards.tensors)
+            kronecker = Kronecker(blocks, center, shards.names, stiff, device, proximal=proximal)
+            self._penalties.insert(0, kronecker)
+        path_first: list[StepRule] = [] if self._path is None else [self._path]
+        attach(optimizer, [*path_first, *self._penalties], shards.tensors)
+
+    def energy(self) -> Tensor | None:
+        """This worker's part of an explicit penalty's value, fp32 [] on CPU; None where it is proximal."""
+        if not self._explicit:
+            return None
+        parts = [
+            rule.energy(index, theta)
+            for index, theta in enumerate(self._shards.tensors)
+            for rule in self._penalties
+        ]
+        total = torch.stack(parts).sum().cpu()
+        return total / _workers() if self._shards.whole else total
 
     def importance(self, xi: float) -> dict[str, Tensor] | None:
         """Of the path so far, by name; None where no path is gathered. Collective."""

@@ -26,7 +26,7 @@ from actors.training import Training, TrainState
 from tutelage.config.update import SI
 from tutelage.continual.importance import write_tensors
 from tutelage.data.folders import whole_folder
-from tutelage.errors import TrainError
+from tutelage.errors import DivergedError, TrainError
 
 if TYPE_CHECKING:
     from actors.channel import TeacherChannel
@@ -256,9 +256,8 @@ def _failure(run: str, error: Exception) -> TrainError:
     """Why a training ended, in the worker's own words."""
     ours = said(error)
     if ours is not None:
-        return TrainError(
-            ours.problem if ours.problem.startswith(run) else f"{run}: {ours.problem}", fix=ours.fix
-        )
+        kind = DivergedError if isinstance(ours, DivergedError) else TrainError
+        return kind(ours.problem if ours.problem.startswith(run) else f"{run}: {ours.problem}", fix=ours.fix)
     failures = getattr(error, "worker_failures", None) or {}
     text = reason(next(iter(failures.values()), error))
     if "OutOfMemory" in str(error) or "out of memory" in str(error):

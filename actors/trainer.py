@@ -26,12 +26,16 @@ from actors.stream import Pair, SignalStream
 from actors.training import Training, TrainState, learning_rate
 from tutelage.data.batches import BatchPlan, ReplayPlan, shard
 from tutelage.data.examples import Batch, Examples, Selection
-from tutelage.errors import TrainError
+from tutelage.errors import DivergedError, TrainError
 from tutelage.objectives.competing import own_classes
 from tutelage.signals.packet import Packet
 
 LOGGED_STEPS = 2000
 """About this many steps of a training are kept as points of its curve."""
+WATCHED_STEPS = 10
+"""An explicit penalty is looked at every so many steps."""
+DIVERGED = 30.0
+"""A penalty of so many times the first loss is no noise."""
 
 
 class World(Protocol):
@@ -128,7 +132,7 @@ class Trainer:
     def run(self, state: TrainState, best: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Train from `state` (changed in place) to the end; returns the chosen weights, fp32 on CPU.
 
-        Raises TrainError when the loss is no longer a number.
+        Raises TrainError when the loss is no longer a number, DivergedError when a penalty takes over.
         """
         train, spe = self._training.train, self._plan.steps_per_epoch
         evaluate_every, keep_every = train.evaluate_every or spe, train.checkpoint_every or spe
@@ -144,13 +148,38 @@ class Trainer:
                     point, best = self._judge(point, state, best)
                 if last or "accuracy" in point or state.step % self._log_every == 0:
                     state.points.append(point)
+                keeps = state.step % keep_every == 0 or last or state.stopped_early
+                if keeps or state.step % WATCHED_STEPS == 0:
+                    self._watch_penalty(state)
                 self._keeper.progress(state, self.total)
-                if state.step % keep_every == 0 or last or state.stopped_early:
+                if keeps:
                     self._share_signals()
                     self._keeper.checkpoint(state, best)
                 if state.stopped_early:
                     break
         return best if train.early_stop and best is not None else self._engine.weights()
+
+    def _watch_penalty(self, state: TrainState) -> None:
+        """Raise DivergedError where an explicit penalty is worth far more than there was to gain. Collective.
+
+        The sum of loss and penalty was the loss alone before the first step. A step that descends on the sum
+        never lets the penalty exceed that; one that overshoots does, by orders of magnitude. Looked at before
+        each checkpoint, so the last one is of a good state.
+        """
+        increment = self._training.increment
+        part = self._engine.penalty_energy() if increment else None
+        if increment is None or part is None or state.start_loss is None:
+            return
+        penalty = float(self._world.sum(part.reshape(1)))
+        if not penalty <= DIVERGED * max(state.start_loss, 0.1):
+            adapters = self._training.method.type == "lora"
+            raise DivergedError(
+                f"{self._training.run}: the penalty diverges: it is {penalty:.3g} at step {state.step}, and "
+                f"the loss began with {state.start_loss:.3g}; lambda {increment.strength:g} is too stiff",
+                fix="lower update.regulariser.strength or update.train.lr"
+                if adapters
+                else "update.regulariser.step=proximal, which is stable for any lambda",
+            )
 
     def _share_signals(self) -> None:
         """Every worker sees what all have flushed, so no example is asked of a teacher twice. Collective."""
@@ -197,6 +226,8 @@ class Trainer:
                     f"{self._training.run}: the loss is {loss} at step {state.step}",
                     fix="lower train.lr, set train.clip, or train in fp32",
                 )
+            if state.start_loss is None:
+                state.start_loss = loss
             state.step += 1
             state.seconds += time.perf_counter() - begin
             point = {

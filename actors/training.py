@@ -111,6 +111,8 @@ class TrainState:
     stopped_early: bool = False
     seconds: float = 0.0
     """Training time, over all resumes."""
+    start_loss: float | None = None
+    """Loss of the first step."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -21,6 +21,7 @@ from actors.update.opened import Update
 from actors.update.training import champion_of, plain_training, specs_of, training
 from actors.workspace import finished, forget
 from tutelage.config.update import CHAMPION
+from tutelage.errors import DivergedError
 from tutelage.progress import Progress, Stage
 
 
@@ -77,11 +78,18 @@ def run_update(update: Update, ui: Progress, *, storage: str, fresh: bool = Fals
                 plain = _accuracy(fleet.train(plain_training(update, storage), stage))
             strength = section.stiffest
             for number in range(section.attempts):
+                last = number + 1 == section.attempts
                 with ui.stage(f"lambda {strength:g}") as stage:
-                    found = _accuracy(fleet.train(training(update, strength, storage), stage))
-                    stage.note(f"{found:.3f} on new validation rows, plain fine-tuning {plain:.3f}")
+                    try:
+                        found = _accuracy(fleet.train(training(update, strength, storage), stage))
+                        stage.note(f"{found:.3f} on new validation rows, plain fine-tuning {plain:.3f}")
+                    except DivergedError as problem:
+                        if last:
+                            raise
+                        found = 0.0
+                        stage.note(problem.problem)
                 attempts.append((strength, found))
-                if found >= plain - section.tolerance or number + 1 == section.attempts:
+                if found >= plain - section.tolerance or last:
                     break
                 strength *= section.relax
         with ui.stage("update") as stage:

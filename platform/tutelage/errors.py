@@ -78,6 +78,10 @@ class TrainError(TutelageError):
     """A training that ended without a student."""
 
 
+class DivergedError(TrainError):
+    """A training whose penalty takes over: too stiff for its steps."""
+
+
 class ServeError(TutelageError):
     """An endpoint that did not come up, or does not answer."""
 

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from tests.e2e.conftest import Story
 from tests.e2e.e2e_samples import Answer, Cli, until
 from tutelage.continual.replay import load
-from tutelage.testing import tiny_rows
+from tutelage.testing import tiny_rows, tiny_texts
 
 pytestmark = pytest.mark.e2e
 
@@ -175,3 +175,43 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_trained(
     known = cli.run("update", "tinny", "--data", str(unlabelled))
     assert known.code == 2
     assert time.monotonic() - begin < 120
+
+
+def test_a_task_incremental_stream_is_one_command(cli: Cli, tmp_path: Path) -> None:
+    """Two increments with classes of their own, from a file, with what other tests leave out.
+
+    The words that stood for two classes stand for two others, which is easy where only those compete.
+    """
+    places = []
+    for name, labels in (("colours", ["blue", "red"]), ("pets", ["cat", "dog"])):
+        rows = tiny_texts(160, seed=len(places) + 7)
+        renamed = [labels[row["label"] == "positive"] for row in rows]
+        path = tmp_path / f"{name}.parquet"
+        parquet.write_table(pa.table({"text": [row["text"] for row in rows], "label": renamed}), path)
+        places.append(str(path))
+    stream = tmp_path / "stream.yaml"
+    stream.write_text(
+        f"""
+scenario: task
+set:
+  update.regulariser: {{type: kfac, strength: auto, attempts: 2, examples: 60, tolerance: 0.5}}
+  update.replay: {{type: loss-aware, kilobytes: 20}}
+increments:
+  - {{data: {places[0]}, set: {{update.train.epochs: 6}}}}
+  - {{data: {places[1]}}}
+"""
+    )
+    given = ["update", "tiny", "--stream", str(stream), "--compute-state", FAST[0], FAST[1], *FAST[4:]]
+    found = cli.run(*given, "--json")
+    assert found.code == 0, found.err[-3000:]
+    answer = found.json
+    assert set(answer["after"]) == {"books", "shop", "colours", "pets"}
+    assert answer["after"]["pets"] > 0.8  # half would be chance
+    assert answer["attempts"]
+    assert answer["plain"] is not None
+    assert len(answer["matrix"]) == 3
+    run = cli.home / "runs" / answer["run"] / "export" / "state" / "state.json"
+    about = json.loads(run.read_text())
+    assert about["labels"] == ["negative", "positive", "blue", "red", "cat", "dog"]
+    assert about["groups"] == [0, 0, 1, 1, 2, 2]
+    assert about["measured"]["kind"] == "kfac"

@@ -59,7 +59,8 @@ def plainly(folder: Path, step: str) -> dict[str, Any]:
                     theta = parameters[name]
                     theta.copy_((theta + LR * k * held.center[name]) / (1 + LR * k))
         losses.append(float(loss))
-    return {"losses": losses}
+    apart = [k * (parameters[n].detach() - held.center[n]) ** 2 for n, k in strength.items()]
+    return {"losses": losses, "energy": float(sum(one.sum() for one in apart)) / 2}
 
 
 def engine(folder: Path, increment: Increment, precision: Any, **changes: Any) -> tuple[Engine, TrainConfig]:
@@ -79,6 +80,10 @@ def trajectories(folder: Path, increments: dict[str, Increment]) -> dict[str, An
                 micro = 2 if stage == 2 else None
                 made, train = engine(folder, increment, precision, zero_stage=stage, micro_batch_size=micro)
                 found: dict[str, Any] = {"losses": engine_losses(made, train, range(STEPS))}
+                energy = made.penalty_energy()
+                if energy is not None:
+                    dist.all_reduce(energy)
+                    found["energy"] = float(energy)
                 path = made.path_importance(1e-3)
                 if path is not None:
                     found["path"] = summary(path)

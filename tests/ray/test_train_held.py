@@ -34,6 +34,16 @@ def test_every_stage_holds_weights_as_a_plain_loop(seen: dict[int, Any], world: 
 
 
 @pytest.mark.parametrize("world", [1, 2])
+def test_what_a_penalty_is_worth_is_the_same_for_every_stage(seen: dict[int, Any], world: int) -> None:
+    """1/2 sum k (theta - theta*)^2 over all workers, of explicit steps; proximal ones cannot diverge."""
+    truth = seen[1]["plain explicit"]["energy"]
+    assert truth > 0
+    for stage in range(4):
+        assert seen[world][f"explicit fp32 {stage}"]["energy"] == pytest.approx(truth, rel=1e-4), stage
+        assert "energy" not in seen[world][f"proximal fp32 {stage}"]
+
+
+@pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("step", ["explicit", "proximal"])
 def test_bf16_holds_from_its_fp32_masters(seen: dict[int, Any], world: int, step: str) -> None:
     plain = seen[1][f"plain {step}"]["losses"]

@@ -62,6 +62,16 @@ def test_the_explicit_step_has_the_gradient_of_the_quadratic_form() -> None:
     torch.testing.assert_close(theta.grad, truth)
 
 
+def test_its_value_has_the_gradient_that_the_explicit_step_adds() -> None:
+    blocks, generator = blocks_of(2, 3), torch.Generator().manual_seed(6)
+    center, theta = (torch.randn(2, 3, generator=generator) for _ in range(2))
+    rule = Kronecker(blocks, {"w": center}, ["w"], 2.0, proximal=False)
+    theta.grad = torch.zeros(2, 3)
+    rule.before_step(0, theta, 0.1)
+    # A quadratic form is half of its argument times its gradient.
+    torch.testing.assert_close(rule.energy(0, theta), ((theta - center) * theta.grad).sum() / 2)
+
+
 @pytest.mark.parametrize("strength", [0.5, 1e6])
 def test_the_proximal_step_solves_its_linear_system(strength: float) -> None:
     blocks, center = blocks_of(3, 4), torch.randn(3, 4)

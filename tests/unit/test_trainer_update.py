@@ -31,7 +31,7 @@ from tutelage.config.update import CHAMPION, Distil
 from tutelage.continual.heads import grow
 from tutelage.continual.replay.logits import write_logits
 from tutelage.data.examples import Examples
-from tutelage.errors import TrainError
+from tutelage.errors import DivergedError, TrainError
 from tutelage.signals.spec import PayloadSpec
 from tutelage.signals.store import MemoryStore
 from tutelage.testing import LABELS
@@ -266,3 +266,31 @@ def test_a_share_of_0_trains_on_the_new_rows_alone(tiny: Tiny, file: str) -> Non
     assert parts(one, "stored-logits") == [0.0] * 3
     assert parts(one, "cross-entropy") == [0.0] * 3  # new rows have no label here
     assert min(parts(one, "retain")) > 0
+
+
+@pytest.mark.parametrize("energy", [1e4, float("inf"), float("nan")])
+def test_a_penalty_that_takes_over_ends_the_training_at_its_last_good_state(
+    tiny: Tiny, file: str, energy: float
+) -> None:
+    """It is looked at before a checkpoint, so no checkpoint is of a bad state."""
+    one = update(tiny, file, train={"checkpoint_every": 3}, about={"strength": 1e9})
+    keep = one.kept.checkpoint
+
+    def kept(state: Any, best: Any) -> None:
+        keep(state, best)
+        one.engine.energy = torch.tensor(energy)
+
+    one.kept.checkpoint = kept  # type: ignore[method-assign]
+    with pytest.raises(
+        DivergedError, match=r"the penalty diverges: .* at step 6, .* lambda 1e\+09"
+    ) as caught:
+        one.run()
+    assert "step=proximal" in caught.value.fix
+    assert [state.step for state, _, _ in one.kept.checkpoints] == [3]
+
+
+def test_a_penalty_as_large_as_the_loss_is_no_divergence(tiny: Tiny, file: str) -> None:
+    one = update(tiny, file)
+    one.engine.energy = torch.tensor(1.0)
+    one.run()
+    assert one.state.start_loss == pytest.approx(one.losses[0])

@@ -35,6 +35,7 @@ class TorchEngine:
         self.rates: list[float] = []
         self.modes: list[bool] = []
         """For each forward pass: was the model in training mode?"""
+        self.energy: Tensor | None = None
         self.steps = 0
         self._micro = 0
         self._accumulation = train.accumulation
@@ -47,6 +48,10 @@ class TorchEngine:
     def penalty(self) -> Tensor | None:
         """Nothing is held."""
         return None
+
+    def penalty_energy(self) -> Tensor | None:
+        """What a test says that a penalty is worth."""
+        return self.energy
 
     def forward(self, batch: Batch) -> Any:
         """The model's output for the batch."""

@@ -145,6 +145,16 @@ class Kronecker:
         theta.grad.add_(g_OO @ (theta - center_OI) @ a_II, alpha=self._k)
 
     @torch.no_grad()
+    def energy(self, index: int, theta: Tensor) -> Tensor:
+        """k / 2 tr(G D A D^T), the penalty's own value on one tensor, fp32 []; of the explicit step alone."""
+        if self._proximal or index not in self._held:
+            return torch.zeros((), device=theta.device)
+        a_II, g_OO, center_OI = self._held[index]
+        apart_OI = theta - center_OI
+        value: Tensor = (apart_OI * (g_OO @ apart_OI @ a_II)).sum() * (self._k / 2)
+        return value
+
+    @torch.no_grad()
     def after_step(self, index: int, theta: Tensor, lr: float) -> None:
         """Pull to the minimum of the penalty plus the distance moved."""
         if not self._proximal or index not in self._held:

@@ -8,8 +8,9 @@ round to nothing.
     explicit   gradient <- gradient + k (theta - theta*)
     proximal   theta <- (theta + lr k theta*) / (1 + lr k)      after the step
 
-with k = lambda F. The explicit step diverges under plain SGD from lr k = 2 on; the proximal step is the exact
-minimum of the penalty plus the distance moved, stable for any lambda.
+with k = lambda F. The explicit step diverges under plain SGD from lr k = 2 on, and under Adam it swings about
+theta* by about lr, however large lambda is. The proximal step is the exact minimum of the penalty plus the
+distance moved, stable for any lambda.
 
 Tensors: one for each tensor of the optimiser, in its shape, fp32.
 """
@@ -54,6 +55,11 @@ class Quadratic:
         """Add the penalty's gradient."""
         if not self._proximal and theta.grad is not None:
             theta.grad.addcmul_(theta - self._center[index], self._strength[index])
+
+    @torch.no_grad()
+    def energy(self, index: int, theta: Tensor) -> Tensor:
+        """The penalty's own value on one tensor, fp32 [], in units of the loss."""
+        return ((theta - self._center[index]).square() * self._strength[index]).sum() / 2
 
     @torch.no_grad()
     def after_step(self, index: int, theta: Tensor, lr: float) -> None:
