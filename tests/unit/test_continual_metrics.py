@@ -10,6 +10,7 @@ import pytest
 from tutelage.config.update import ForgettingGate
 from tutelage.continual.gate import judge_forgetting
 from tutelage.continual.metrics import forgotten, matrix_of, summary
+from tutelage.continual.state import Learned
 
 pytestmark = pytest.mark.unit
 
@@ -71,8 +72,8 @@ def test_a_matrix_that_is_not_square_is_refused(matrix: Any) -> None:
 
 def test_what_a_training_brought_together_is_one_slice_by_its_mean() -> None:
     trainings = [
-        (["books", "shop"], {"books": 0.9, "shop": 0.7}),
-        (["tweets"], {"books": 0.8, "shop": 0.6, "tweets": 0.5}),
+        Learned("one", ["books", "shop"], {"books": 0.9, "shop": 0.7}),
+        Learned("two", ["tweets"], {"books": 0.8, "shop": 0.6, "tweets": 0.5}),
     ]
     found = matrix_of(trainings)
     assert found[0][0] == pytest.approx(0.8)
@@ -81,9 +82,17 @@ def test_what_a_training_brought_together_is_one_slice_by_its_mean() -> None:
     assert summary(found).forgetting == pytest.approx(0.1)
 
 
+def test_what_was_known_of_a_slice_before_its_training_is_forward_transfer() -> None:
+    first = Learned("one", ["books"], {"books": 0.9})
+    second = Learned("two", ["tweets"], {"books": 0.8, "tweets": 0.7}, before={"tweets": 0.6})
+    found = matrix_of([first, second])
+    assert found[0] == pytest.approx([0.9, 0.6])
+    assert summary(found, [0.5, 0.5]).forward == pytest.approx(0.1)
+
+
 def test_a_slice_that_is_not_measured_is_left_out_of_its_mean() -> None:
-    assert matrix_of([(["books", "raw"], {"books": 0.9})]) == [[0.9]]
-    ((unknown,),) = matrix_of([(["raw"], {"books": 0.9})])
+    assert matrix_of([Learned("one", ["books", "raw"], {"books": 0.9})]) == [[0.9]]
+    ((unknown,),) = matrix_of([Learned("one", ["raw"], {"books": 0.9})])
     assert math.isnan(unknown)
     assert matrix_of([]) == []
 

@@ -29,10 +29,7 @@ def update_plan(update: Update, later: Sequence[Step] = ()) -> dict[str, Any]:
     return {
         "run": update.run,
         "from": [f"{one.run}: {', '.join(one.slices)}" for one in history],
-        "accuracies so far": [
-            [round(value, 4) for value in row]
-            for row in matrix_of([(one.slices, one.accuracy) for one in history])
-        ],
+        "accuracies so far": [[round(value, 4) for value in row] for row in matrix_of(history)],
         "new rows": {
             "train": len(rows),
             "labelled": int((labels >= 0).sum()),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tutelage.cli.steps import Job
     from tutelage.config import JobConfig
     from tutelage.continual.gate import Verdict
+    from tutelage.continual.metrics import Summary
     from tutelage.continual.state import Learned, State
     from tutelage.registry.versions import Version
 
@@ -49,6 +50,8 @@ class Candidate:
     seconds: float
     history: list[Learned]
     """Every training in the life of the version."""
+    groups: list[int]
+    """For each class the training that brought it."""
 
     @property
     def page(self) -> Path:
@@ -62,12 +65,19 @@ class Candidate:
         """Accuracy after each training (rows) on what each of them brought (columns)."""
         from tutelage.continual.metrics import matrix_of
 
-        return matrix_of([(one.slices, one.accuracy) for one in self.history])
+        return matrix_of(self.history)
+
+    @property
+    def summary(self) -> Summary:
+        """What the matrix comes to; forward transfer is over guessing, where no class was new."""
+        from tutelage.continual.metrics import summary
+
+        grown = len(set(self.groups)) > 1
+        chance = None if grown else [1 / len(self.groups)] * len(self.history)
+        return summary(self.matrix, chance)
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
-        from tutelage.continual.metrics import summary
-
         found = self.updated
         return {
             "version": self.version.ref,
@@ -86,8 +96,7 @@ class Candidate:
             "seconds": self.seconds,
             "matrix": [[None if math.isnan(one) else one for one in row] for row in self.matrix],
             "summary": {
-                key: None if math.isnan(value) else value
-                for key, value in asdict(summary(self.matrix)).items()
+                key: None if math.isnan(value) else value for key, value in asdict(self.summary).items()
             },
         }
 
@@ -288,7 +297,7 @@ def make_candidate(
     alias = CANDIDATE if verdict.passed else REJECTED
     why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
     versions.set_alias(version.name, alias, version.id, why=why)
-    candidate = Candidate(version, updated, verdict, seconds, state.about.history)
+    candidate = Candidate(version, updated, verdict, seconds, state.about.history, state.about.groups)
     write_update(order, candidate, state, words)
     return candidate
 
@@ -339,17 +348,16 @@ def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
 
 def matrix_table(console: Console, candidate: Candidate) -> None:
     """The accuracy matrix of all trainings, and what it comes to."""
-    from tutelage.continual.metrics import summary
-
     names = [", ".join(one.slices) for one in candidate.history]
     rows = [
         [f"after {name}", *("" if math.isnan(value) else f"{value:.3f}" for value in row)]
         for name, row in zip(names, candidate.matrix, strict=True)
     ]
     console.table("Accuracy after each training, on what each brought", ["", *names], rows)
-    found = summary(candidate.matrix)
+    found = candidate.summary
+    forward = "" if math.isnan(found.forward) else f"FWT {found.forward:+.3f}, "
     console.say(
-        f"ACC {found.accuracy:.3f}, BWT {found.backward:+.3f}, forgetting {found.forgetting:+.3f}, "
+        f"ACC {found.accuracy:.3f}, BWT {found.backward:+.3f}, {forward}forgetting {found.forgetting:+.3f}, "
         f"minimum {found.minimum:.3f}"
     )
 

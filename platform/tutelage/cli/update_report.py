@@ -46,11 +46,10 @@ def update_figures(order: Ordered, candidate: Candidate, state: State, command: 
     from tutelage.cli.figures import surroundings
     from tutelage.cli.update import CANDIDATE, REJECTED
     from tutelage.config.load import job_digest
-    from tutelage.continual.metrics import summary
 
     found, verdict = candidate.updated, candidate.verdict
     update, around = found.update, surroundings("")
-    total = summary(candidate.matrix)
+    total = candidate.summary
     return UpdateReport(
         run=update.run,
         job=candidate.version.name,
@@ -76,6 +75,7 @@ def update_figures(order: Ordered, candidate: Candidate, state: State, command: 
         summary=StreamSummary(
             accuracy=total.accuracy,
             backward=total.backward,
+            forward=total.forward,
             forgetting=total.forgetting,
             minimum=total.minimum,
         ),

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import Protocol
 
 Matrix = Sequence[Sequence[float]]
 """R; NaN where nothing was measured, which no mean, maximum or minimum counts."""
@@ -49,15 +50,37 @@ def summary(matrix: Matrix, untrained: Sequence[float] | None = None) -> Summary
     )
 
 
-def matrix_of(trainings: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> list[list[float]]:
-    """R from trainings in their order: the slices that each brought, and the accuracies after it.
+class Training(Protocol):
+    """One training of a stream."""
 
-    What a training brought together counts as one slice, by the mean.
+    @property
+    def slices(self) -> Sequence[str]:
+        """What was new in it."""
+        ...
+
+    @property
+    def accuracy(self) -> Mapping[str, float]:
+        """By slice, after it."""
+        ...
+
+    @property
+    def before(self) -> Mapping[str, float]:
+        """Of the new slices, before it."""
+        ...
+
+
+def matrix_of(trainings: Sequence[Training]) -> list[list[float]]:
+    """R from trainings in their order. What a training brought together counts as one slice, by the mean.
+
+    What was measured of new slices before their training stands above the diagonal, R[j-1][j].
     """
-    return [
-        [_mean([after[name] for name in brought if name in after]) for brought, _ in trainings]
-        for _, after in trainings
+    rows = [
+        [_mean([one.accuracy[name] for name in other.slices if name in one.accuracy]) for other in trainings]
+        for one in trainings
     ]
+    for j, new in enumerate(trainings[1:], 1):
+        rows[j - 1][j] = _mean([new.before[name] for name in new.slices if name in new.before])
+    return rows
 
 
 def forgotten(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -45,6 +45,7 @@ class StreamSummary(Figures):
 
     accuracy: Measured = None
     backward: Measured = None
+    forward: Measured = None
     forgetting: Measured = None
     minimum: Measured = None
 

@@ -117,7 +117,7 @@ def training_rows(report: UpdateReport) -> list[tuple[str, str, str, str, str]]:
 
 
 def measures(report: UpdateReport) -> list[Measure]:
-    """ACC, BWT, forgetting and minimum, with their standard errors where the rows are known."""
+    """ACC, BWT, FWT, forgetting and minimum, with their standard errors where the rows are known."""
     found = report.summary
     last = report.history[-1].accuracy if report.history else {}
     level = mean_error([_group_error(report, one.slices, last, None) for one in report.history])
@@ -131,6 +131,11 @@ def measures(report: UpdateReport) -> list[Measure]:
         Measure("BWT", points(found.backward) + said["b"], percent(moved),
                 "Backward transfer: how far what earlier trainings brought has moved since it was learned; "
                 "below 0 it was forgotten.", "arXiv:1706.08840"),
+        *([] if found.forward is None else [
+            Measure("FWT", points(found.forward), DASH,
+                    "Forward transfer: how far above guessing new data was answered before it was learned.",
+                    "arXiv:1706.08840")
+        ]),
         Measure("forgetting", points(found.forgetting) + said["f"], percent(moved),
                 "How far the last accuracy is below the best one before. The best of several noisy figures "
                 "is a little too high, and so is this.", "arXiv:1801.10112"),
