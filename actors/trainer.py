@@ -159,19 +159,22 @@ class Trainer:
                     break
         return best if train.early_stop and best is not None else self._engine.weights()
 
+    def _penalty(self) -> float | None:
+        """What an explicit penalty is worth now, over all workers; None where none is. Collective."""
+        part = self._engine.penalty_energy() if self._training.increment else None
+        return None if part is None else float(self._world.sum(part.reshape(1)))
+
     def _watch_penalty(self, state: TrainState) -> None:
         """Raise DivergedError where an explicit penalty is worth far more than there was to gain. Collective.
 
-        The sum of loss and penalty was the loss alone before the first step. A step that descends on the sum
-        never lets the penalty exceed that; one that overshoots does, by orders of magnitude. Looked at before
-        each checkpoint, so the last one is of a good state.
+        A step that descends on the sum of loss and penalty never lets the penalty exceed what the sum was
+        before the first step; one that overshoots does, by orders of magnitude. Looked at before each
+        checkpoint, so the last one is of a good state.
         """
-        increment = self._training.increment
-        part = self._engine.penalty_energy() if increment else None
-        if increment is None or part is None or state.start_loss is None:
+        increment, penalty = self._training.increment, self._penalty()
+        if increment is None or penalty is None or state.start_loss is None:
             return
-        penalty = float(self._world.sum(part.reshape(1)))
-        if not penalty <= DIVERGED * max(state.start_loss, 0.1):
+        if not penalty <= 2 * state.start_penalty + DIVERGED * max(state.start_loss, 0.1):
             adapters = self._training.method.type == "lora"
             raise DivergedError(
                 f"{self._training.run}: the penalty diverges: it is {penalty:.3g} at step {state.step}, and "
@@ -209,6 +212,8 @@ class Trainer:
         )
         for batch, parts, written in zip(batches, steps, own, strict=True):
             begin = time.perf_counter()
+            if state.start_loss is None:
+                state.start_penalty = self._penalty() or 0.0
             lr = learning_rate(train, state.step, self.total)
             if written:
                 paired, positions = self._write(parts, state.step)

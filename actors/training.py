@@ -113,6 +113,8 @@ class TrainState:
     """Training time, over all resumes."""
     start_loss: float | None = None
     """Loss of the first step."""
+    start_penalty: float = 0.0
+    """Of an explicit penalty before it: not 0 where weights are held at the middle of several trainings."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

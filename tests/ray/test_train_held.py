@@ -45,10 +45,14 @@ def test_what_a_penalty_is_worth_is_the_same_for_every_stage(seen: dict[int, Any
 
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("step", ["explicit", "proximal"])
-def test_bf16_holds_from_its_fp32_masters(seen: dict[int, Any], world: int, step: str) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_holds_from_its_fp32_masters(
+    seen: dict[int, Any], world: int, step: str, precision: str
+) -> None:
+    """fp16 with DeepSpeed's loss scale, which the penalty must not be multiplied or divided by."""
     plain = seen[1][f"plain {step}"]["losses"]
     for stage in (1, 2, 3):
-        assert apart(seen[world][f"{step} bf16 {stage}"]["losses"], plain) < NEAR, stage
+        assert apart(seen[world][f"{step} {precision} {stage}"]["losses"], plain) < NEAR, stage
 
 
 def test_the_path_of_synaptic_intelligence_is_the_same_for_every_stage_and_world(

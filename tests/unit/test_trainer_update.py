@@ -294,3 +294,11 @@ def test_a_penalty_as_large_as_the_loss_is_no_divergence(tiny: Tiny, file: str) 
     one.engine.energy = torch.tensor(1.0)
     one.run()
     assert one.state.start_loss == pytest.approx(one.losses[0])
+
+
+def test_a_penalty_that_was_there_at_the_start_is_no_divergence(tiny: Tiny, file: str) -> None:
+    """Weights are held at the middle of several trainings, and begin where the last one left them."""
+    one = update(tiny, file)
+    one.engine.energy = torch.tensor(1e6)
+    one.run()
+    assert one.state.start_penalty == 1e6
