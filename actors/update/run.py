@@ -37,8 +37,9 @@ class Updated:
     after: Scores
     strength: float
     """Lambda that was taken."""
-    attempts: list[tuple[float, float]]
-    """`auto`: lambda and accuracy on the new validation rows, in the order of the attempts."""
+    attempts: list[tuple[float, float | None]]
+    """`auto`: lambda and accuracy on the new validation rows, in the order of the attempts; None where the
+    penalty diverged."""
     plain: float | None
     """`auto`: the accuracy of plain fine-tuning there."""
 
@@ -65,7 +66,7 @@ def run_update(update: Update, ui: Progress, *, storage: str, fresh: bool = Fals
     fleet = _Fleet(update)
     try:
         plain: float | None = None
-        attempts: list[tuple[float, float]] = []
+        attempts: list[tuple[float, float | None]] = []
         section = update.config.regulariser
         if section is None or section.strength != "auto":
             strength = 0.0 if section is None else float(section.strength)
@@ -79,6 +80,7 @@ def run_update(update: Update, ui: Progress, *, storage: str, fresh: bool = Fals
             strength = section.stiffest
             for number in range(section.attempts):
                 last = number + 1 == section.attempts
+                found: float | None = None
                 with ui.stage(f"lambda {strength:g}") as stage:
                     try:
                         found = _accuracy(fleet.train(training(update, strength, storage), stage))
@@ -86,10 +88,9 @@ def run_update(update: Update, ui: Progress, *, storage: str, fresh: bool = Fals
                     except DivergedError as problem:
                         if last:
                             raise
-                        found = 0.0
                         stage.note(problem.problem)
                 attempts.append((strength, found))
-                if found >= plain - section.tolerance or last:
+                if last or (found is not None and found >= plain - section.tolerance):
                     break
                 strength *= section.relax
         with ui.stage("update") as stage:

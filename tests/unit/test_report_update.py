@@ -201,6 +201,11 @@ def test_lambda_that_was_looked_for():
     assert "too stiff, uncertain" in found
     assert "taken, within noise" in found
     assert "found by 3 attempts" in found
+    choice = auto().choice
+    assert choice is not None
+    first, *others = choice.attempts
+    lost = choice.model_copy(update={"attempts": [first.model_copy(update={"accuracy": None}), *others]})
+    assert "the penalty diverged" in words(one(choice=lost))
     assert "so it is 1" in words(one(choice=Choice()))
 
 

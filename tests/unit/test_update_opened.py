@@ -28,7 +28,7 @@ from tutelage.continual.forget import forget
 from tutelage.continual.heads import last_layer
 from tutelage.continual.replay import load as load_buffer
 from tutelage.continual.state import State
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, DivergedError
 from tutelage.models.load import load_classifier
 from tutelage.progress import Silent
 from tutelage.testing import LABELS, tiny_classifier, tiny_rows
@@ -174,10 +174,15 @@ def test_the_nearest_mean_takes_the_place_of_the_head(made: Made, tmp_path: Path
         ({1000: 0.5, 100: 0.79, 10: 0.9}, [1000, 100], 100),  # 0.79 is within 0.02 of plain fine-tuning
         ({1000: 0.80}, [1000], 1000),
         ({1000: 0.1, 100: 0.2, 10: 0.3}, [1000, 100, 10], 10),  # none is good enough: the softest
+        ({1000: None, 100: 0.79}, [1000, 100], 100),  # the penalty of the stiffest diverges
     ],
 )
 def test_lambda_starts_stiff_and_relaxes(
-    made: Made, monkeypatch: pytest.MonkeyPatch, accuracies: dict[int, float], tried: list[int], taken: int
+    made: Made,
+    monkeypatch: pytest.MonkeyPatch,
+    accuracies: dict[int, float | None],
+    tried: list[int],
+    taken: int,
 ) -> None:
     seen: list[str] = []
 
@@ -189,6 +194,8 @@ def test_lambda_starts_stiff_and_relaxes(
             seen.append(asked.run.rpartition("-")[2])
             increment = asked.increment
             found = 0.8 if increment is None else accuracies[int(increment.strength)]
+            if found is None:
+                raise DivergedError("the penalty diverges")
             return {"points": [{"accuracy": 0.0}, {"accuracy": found}], "stopped_early": False}
 
         def stop(self) -> None:
@@ -198,7 +205,7 @@ def test_lambda_starts_stiff_and_relaxes(
     monkeypatch.setattr(running, "judge", lambda update, folder: Scores({"books": 0.5}, 0.5, 10))
     update = made.open(section={"regulariser": {"type": "l2", "strength": "auto", "attempts": 3}})
     found = run_update(update, Silent(), storage="")
-    assert [lam for lam, _ in found.attempts] == tried
+    assert found.attempts == [(lam, accuracies[lam]) for lam in tried]
     assert found.strength == taken
     assert found.plain == 0.8
     # What is taken is the training of the last attempt: it is finished, and known.

@@ -55,6 +55,7 @@ class Attempt(Figures):
 
     strength: float
     accuracy: Measured = None
+    """None where the penalty diverged."""
 
 
 class Choice(Figures):

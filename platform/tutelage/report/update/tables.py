@@ -176,6 +176,8 @@ def attempt_rows(report: UpdateReport) -> list[tuple[str, str, str, str]]:
         enough = gap is not None and gap >= -choice.tolerance
         last = index == len(choice.attempts) - 1
         word = "taken" if enough else "taken: no attempt is left" if last else "too stiff"
+        if one.accuracy is None:
+            word = "the penalty diverged"
         noise = None
         if one.accuracy is not None and choice.plain is not None:
             noise = weight(gap, change_error(choice.plain, one.accuracy, choice.rows))
