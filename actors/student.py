@@ -177,6 +177,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     result = {
         "run": training.run,
         "points": state.points,
+        "kept": state.kept,
         "steps": state.step,
         "stopped_early": state.stopped_early,
         "seconds": state.seconds,

@@ -122,6 +122,8 @@ class Trainer:
         self.total = min(steps, train.max_steps or steps)
         held_out = examples.select("validation", sources=training.slices)
         self._validation = held_out if follow else self._labelled(held_out)
+        watched = np.array(training.watched, np.int64)
+        self._watched = Selection(watched, np.ones(len(watched), bool))
         if train.early_stop and not len(self._validation):
             raise TrainError(
                 f"{training.run}: train.early_stop watches {train.early_stop.metric}, "
@@ -138,6 +140,8 @@ class Trainer:
         evaluate_every, keep_every = train.evaluate_every or spe, train.checkpoint_every or spe
         # Models are loaded in evaluation mode, and DeepSpeed leaves them there: no dropout.
         self._engine.train()
+        if not state.step:
+            self._watch_old(state)
         while state.step < self.total and not state.stopped_early:
             epoch, offset = divmod(state.step, spe)
             batches = self._plan.epoch(epoch)[offset:][: self.total - state.step]
@@ -146,6 +150,7 @@ class Trainer:
                 last = state.step == self.total
                 if state.step % evaluate_every == 0 or last:
                     point, best = self._judge(point, state, best)
+                    self._watch_old(state)
                 if last or "accuracy" in point or state.step % self._log_every == 0:
                     state.points.append(point)
                 keeps = state.step % keep_every == 0 or last or state.stopped_early
@@ -306,19 +311,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
         """Accuracy and cross-entropy a position on the labelled validation rows. Collective."""
-        train, world = self._training.train, self._world
-        order = np.argsort(self._examples.lengths(self._validation.rows), kind="stable")
-        parts = [
-            part
-            for start in range(0, len(order), train.batch_size)
-            for part in shard(
-                order[start : start + train.batch_size],
-                world.size,
-                world.rank,
-                train.micro_batch,
-                train.batch_size,
-            )
-        ]
+        parts = self._parts(self._validation)
         batches = (self._batch(self._validation, part) for part in parts if len(part))
         paired = self._stream.pair(batches) if self._follow else ((batch, []) for batch in batches)
         sums = torch.zeros(5, dtype=torch.float64)
@@ -329,8 +322,49 @@ class Trainer:
             else:
                 self._idle()
         self._engine.train()
-        loss, right, count, far, places = world.sum(sums).tolist()
+        loss, right, count, far, places = self._world.sum(sums).tolist()
         return Evaluation(loss / count, right / count, int(count), far / places if self._follow else None)
+
+    @torch.no_grad()
+    def _watch_old(self, state: TrainState) -> None:
+        """Keep the accuracy of the watched rows by slice. Collective."""
+        rows = self._watched.rows
+        if not len(rows):
+            return
+        slices = np.array(self._examples.slices(rows))
+        names = list(dict.fromkeys(slices.tolist()))
+        right = torch.zeros(len(names), dtype=torch.float64)
+        self._engine.train(False)
+        for part in self._parts(self._watched):
+            if not len(part):
+                self._idle()
+                continue
+            batch = self._batch(self._watched, part)
+            logits_PV, labels_P = self._answers(batch)
+            right_P = (logits_PV.argmax(-1) == labels_P).double()
+            for n, name in enumerate(names):
+                right[n] += right_P[torch.from_numpy(slices[part] == name)].sum()
+        self._engine.train()
+        shares = (self._world.sum(right) / torch.tensor([(slices == name).sum() for name in names])).tolist()
+        state.kept.append({"step": state.step, "accuracy": dict(zip(names, shares, strict=True))})
+
+    def _parts(self, chosen: Selection) -> list[NDArray[np.int64]]:
+        """This worker's micro-batches of a selection, of similar length; as many on every worker."""
+        train, world = self._training.train, self._world
+        order = np.argsort(self._examples.lengths(chosen.rows), kind="stable")
+        starts = range(0, len(order), train.batch_size)
+        batches = (order[start : start + train.batch_size] for start in starts)
+        return [
+            part
+            for batch in batches
+            for part in shard(batch, world.size, world.rank, train.micro_batch, train.batch_size)
+        ]
+
+    def _answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits [P, V] of the classes that compete, and labels [P], on the CPU."""
+        rows = self._losses.task.student(self._engine.forward(batch), batch)
+        labels_P = rows.labels_P.cpu()
+        return own_classes(rows.logits_PV.float().cpu(), labels_P, self._training.groups), labels_P
 
     def _measure(self, data: Batch, packets: list[Packet | None]) -> Tensor:
         """Sums over a batch, fp64 [5]: cross-entropy, right answers, labels; KL from teachers, positions."""

@@ -78,6 +78,8 @@ class Training:
     """Folder of the signal store of each teacher."""
     increment: Increment | None = None
     """What is kept of the version before, where this is an update."""
+    watched: tuple[int, ...] = ()
+    """Labelled rows of earlier slices that are looked at on the way; they decide nothing."""
     groups: tuple[int, ...] = ()
     """Of each class; classes of different groups do not compete. All do where it is empty."""
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -105,6 +107,8 @@ class TrainState:
     points: list[dict[str, Any]] = field(default_factory=list)
     """Logged steps: step, epoch, loss, parts, lr; accuracy where it was measured, and schedules where a
     weight or temperature follows one: what it was in this step, as `kl.temperature`."""
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    """At the start and at each evaluation: step, and `accuracy` of the watched rows by slice."""
     best: float | None = None
     stale: int = 0
     """Evaluations since the best one."""

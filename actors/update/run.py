@@ -26,6 +26,18 @@ from tutelage.progress import Progress, Stage
 
 
 @dataclass(frozen=True)
+class Dip:
+    """The stability gap of one slice (De Lange et al. 2023, arXiv:2205.13452)."""
+
+    start: float
+    """Accuracy before the first step."""
+    lowest: float
+    """At the worst evaluation."""
+    step: int
+    """When that was."""
+
+
+@dataclass(frozen=True)
 class Updated:
     """A trained candidate beside the version it came from."""
 
@@ -48,6 +60,16 @@ class Updated:
         """The slices that the new data is shown under."""
         sources = self.update.space.job.data.sources
         return list(dict.fromkeys(sources[name].slice or name for name in self.update.new))
+
+    @property
+    def dips(self) -> dict[str, Dip]:
+        """How deep each earlier slice fell on the way, on its watched rows."""
+        looks = self.result.get("kept", [])
+        found = {}
+        for name in looks[0]["accuracy"] if looks else ():
+            low = min(looks, key=lambda look: look["accuracy"][name])
+            found[name] = Dip(looks[0]["accuracy"][name], low["accuracy"][name], low["step"])
+        return found
 
     @property
     def teachers(self) -> list[TeacherSpec]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from actors.distill import teacher_specs
@@ -9,7 +10,7 @@ from actors.fleet import threads_of
 from actors.payloads import planned, signal_folders
 from actors.teacher import TeacherSpec
 from actors.training import Increment, Training
-from actors.update.opened import Update
+from actors.update.opened import HELD, Update
 from tutelage.config.data import Pick
 from tutelage.config.models import TeacherConfig
 from tutelage.config.task import SequenceClassification
@@ -72,6 +73,7 @@ def training(update: Update, strength: float, storage: str) -> Training:
         run=run,
         picks=None,
         increment=increment,
+        watched=_watched(update),
         payloads=payloads,
         stores=signal_folders(space.signals, specs, payloads),
         output=str(space.runs / run / "model"),
@@ -105,6 +107,23 @@ def plain_training(update: Update, storage: str) -> Training:
         storage=f"{storage}/runs",
         output=str(space.runs / run / "model"),
     )
+
+
+def _watched(update: Update) -> tuple[int, ...]:
+    """The first labelled validation rows of each earlier slice."""
+    examples, most = update.examples, update.config.watch
+    if not most:
+        return ()
+    held = [name for name in update.space.job.data.sources if name.startswith(HELD)]
+    chosen = examples.select("validation", sources=held)
+    rows = chosen.rows[chosen.labelled]
+    seen: Counter[str] = Counter()
+    found = []
+    for row, part in zip(rows.tolist(), examples.slices(rows), strict=True):
+        seen[part] += 1
+        if seen[part] <= most:
+            found.append(row)
+    return tuple(found)
 
 
 def _stored(update: Update) -> str:

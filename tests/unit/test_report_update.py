@@ -24,7 +24,7 @@ from tutelage.continual.replay import Buffer, Item, save
 from tutelage.errors import StoreError
 from tutelage.report.files import to_json
 from tutelage.report.numbers import MINUS, significant
-from tutelage.report.update.figures import Choice, SliceFigure, UpdateReport
+from tutelage.report.update.figures import Choice, Dip, SliceFigure, UpdateReport
 from tutelage.report.update.html import render
 from tutelage.report.update.noise import change_error, error, interval, mean_error, weight
 from tutelage.report.update.summary import checks, outcome
@@ -193,6 +193,14 @@ def test_a_stream_is_drawn_by_slice_and_its_numbers_are_those_of_its_matrix():
     assert 'id="history"' not in render(one())
     alone = [report.history[0].model_copy(update={"slices": ["movies"]}), *report.history[1:]]
     assert "The accuracy matrix" not in words(stream(history=alone))  # it is the table by slice
+
+
+def test_how_deep_slices_fell_on_the_way():
+    dips = [Dip(slice="movies", start=0.73, lowest=0.645, step=25)]
+    found = words(one(dips=dips, watched=100))
+    for text in ("73.0", "64.5", "25", "−8.5", "at most 100 validation rows"):
+        assert text in found
+    assert "On the way" not in words(one())
 
 
 def test_lambda_that_was_looked_for():

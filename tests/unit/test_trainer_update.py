@@ -16,12 +16,15 @@ import pytest
 import torch
 
 from actors.channel import TeacherChannel
+from actors.engine import inputs_of
 from actors.losses import asker
 from actors.replica import LocalReplica
 from actors.stream import SignalStream
+from actors.tally import Scores
 from actors.teacher import ScriptedTeacher
 from actors.trainer import Solo, Trainer
 from actors.training import Increment, Training
+from actors.update.run import Dip, Updated
 from tests.unit.torch_engine import TorchEngine
 from tests.unit.training_samples import DENSE, HARD, SOFT, Kept, Session, Tiny, opinion, training
 from tutelage.config.objectives import Confidence
@@ -302,3 +305,33 @@ def test_a_penalty_that_was_there_at_the_start_is_no_divergence(tiny: Tiny, file
     one.engine.energy = torch.tensor(1e6)
     one.run()
     assert one.state.start_penalty == 1e6
+
+
+def test_watched_rows_are_looked_at_and_decide_nothing(tiny: Tiny, file: str) -> None:
+    """At the start and at each evaluation; the training itself is that of an update that watches nothing."""
+    examples = Examples.open(tiny.examples)
+    chosen = examples.select("validation")
+    rows = tuple(chosen.rows[chosen.labelled].tolist())
+    train = {"evaluate_every": 4}
+    one, other = update(tiny, file, train=train, watched=rows), update(tiny, file, train=train)
+    weights, same = one.run(), other.run()
+    assert one.losses == other.losses
+    assert all(torch.equal(weights[name], same[name]) for name in same)
+    assert other.state.kept == []
+    assert [look["step"] for look in one.state.kept] == [0, 4, 8, STEPS]
+    assert set(one.state.kept[0]["accuracy"]) == set(examples.slices(np.array(rows)))
+    model = one.engine.model.eval()
+    batch = examples.batch(np.array(rows), np.ones(len(rows), bool), 0)
+    with torch.no_grad():
+        right = model(**inputs_of(batch, model)).logits.argmax(-1) == torch.from_numpy(batch.labels_B)
+    slices = np.array(examples.slices(np.array(rows)))
+    for name, share in one.state.kept[-1]["accuracy"].items():
+        assert share == pytest.approx(float(right[torch.from_numpy(slices == name)].float().mean()))
+
+
+def test_the_lowest_look_at_each_slice_is_its_dip() -> None:
+    looks = [(0, 0.9, 0.8), (5, 0.6, 0.85), (10, 0.7, 0.9)]
+    kept = [{"step": step, "accuracy": {"a": a, "b": b}} for step, a, b in looks]
+    scores = Scores({}, 0.0, 0)
+    made: Any = Updated(None, Path(), {"kept": kept}, scores, scores, 1.0, [], None)  # type: ignore[arg-type]
+    assert made.dips == {"a": Dip(0.9, 0.6, 5), "b": Dip(0.8, 0.8, 0)}

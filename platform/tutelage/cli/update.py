@@ -90,6 +90,7 @@ class Candidate:
             "after": found.after.by_slice,
             "forgotten": self.verdict.forgotten,
             "gained": self.verdict.gained,
+            "dips": {name: asdict(dip) for name, dip in found.dips.items()},
             "strength": found.strength,
             "attempts": [{"strength": lam, "accuracy": value} for lam, value in found.attempts],
             "plain": found.plain,
@@ -371,5 +372,12 @@ def change_table(console: Console, candidate: Candidate) -> None:
         new = "new" if name in found.new_slices else ""
         rows.append([name, new, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"])
     console.table("Accuracy on held-out rows", ["slice", "", "before", "after", "change"], rows)
+    deep = [
+        f"{name} {dip.lowest:.3f} at step {dip.step} (from {dip.start:.3f})"
+        for name, dip in found.dips.items()
+        if dip.lowest < dip.start
+    ]
+    if deep:
+        console.say(f"lowest on the way, on validation rows: {', '.join(deep)}")
     mark = console.styled("✓", "green") if verdict.passed else console.styled("✗", "red")
     console.say(f"{mark} {verdict.words}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.report.update.figures import (
     Attempt,
     Choice,
+    Dip,
     Kept,
     MemoryFigure,
     SliceFigure,
@@ -67,6 +69,8 @@ def update_figures(order: Ordered, candidate: Candidate, state: State, command: 
         min_gain=update.config.gate.min_gain,
         holdout=update.config.holdout,
         slices=_slices(candidate),
+        dips=[Dip(slice=name, **asdict(dip)) for name, dip in found.dips.items()],
+        watched=update.config.watch,
         history=[
             Training(run=one.run, slices=one.slices, accuracy=dict(one.accuracy), before=dict(one.before))
             for one in candidate.history

@@ -159,6 +159,9 @@ class UpdateConfig(Section):
     holdout: Positive = 500
     """Each version keeps at most so many test rows and as many validation rows of each slice, to measure what
     is forgotten."""
+    watch: int = Field(default=100, ge=0)
+    """So many validation rows of an earlier slice are looked at, at the start and at each evaluation
+    (train.evaluate_every), to see how deep it falls on the way; 0 looks at none."""
     force: bool = False
     """Do it although it is known to fail: growing classes with a penalty alone forgets the old ones."""
 

@@ -50,6 +50,18 @@ class StreamSummary(Figures):
     minimum: Measured = None
 
 
+class Dip(Figures):
+    """How deep one earlier slice fell on the way, on validation rows."""
+
+    slice: Text
+    start: Measured = None
+    """Accuracy before the first step."""
+    lowest: Measured = None
+    """At the worst evaluation."""
+    step: int = 0
+    """When that was."""
+
+
 class Attempt(Figures):
     """One lambda that was tried, and the accuracy on the new validation rows with it."""
 
@@ -146,6 +158,9 @@ class UpdateReport(Figures):
     holdout: int | None = None
     """Most test rows of a slice that a version keeps."""
     slices: list[SliceFigure] = Field(default_factory=list)
+    dips: list[Dip] = Field(default_factory=list)
+    watched: int = 0
+    """Most validation rows that a slice was watched on."""
     history: list[Training] = Field(default_factory=list)
     matrix: list[list[Measured]] = Field(default_factory=list)
     """Accuracy after each training (rows) on what each brought (columns)."""

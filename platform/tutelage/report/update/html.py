@@ -37,6 +37,7 @@ def render(report: UpdateReport) -> str:
         key=_key(report),
         limit=limits_shown(report),
         changes=tables.change_rows(report),
+        dips=tables.dip_rows(report),
         names=names,
         history=rows if len(report.history) > 2 else [],
         matrix=tables.matrix_rows(report),

@@ -88,6 +88,20 @@ def history_rows(
     return [(name, middle(name, _ROOM)) for name in names], rows
 
 
+def dip_rows(report: UpdateReport) -> list[tuple[str, str, str, str, str]]:
+    """Each earlier slice: accuracy at the start, the lowest on the way, when, and the fall."""
+    return [
+        (
+            one.slice,
+            percent(one.start),
+            percent(one.lowest),
+            str(one.step),
+            points(None if one.start is None or one.lowest is None else one.lowest - one.start),
+        )
+        for one in report.dips
+    ]
+
+
 def matrix_rows(report: UpdateReport) -> list[tuple[str, list[tuple[str, bool]]]]:
     """The accuracy matrix, where a training that brought several slices makes it another table; else none."""
     if all(len(one.slices) == 1 for one in report.history):
