@@ -36,6 +36,8 @@ WATCHED_STEPS = 10
 """An explicit penalty is looked at every so many steps."""
 DIVERGED = 30.0
 """A penalty of so many times the first loss is no noise."""
+PATIENCE = 2
+"""So many looks later it must have come back."""
 
 
 class World(Protocol):
@@ -155,7 +157,8 @@ class Trainer:
                     state.points.append(point)
                 keeps = state.step % keep_every == 0 or last or state.stopped_early
                 if keeps or state.step % WATCHED_STEPS == 0:
-                    self._watch_penalty(state)
+                    # A checkpoint is of a good state only.
+                    keeps = self._holds(state, last=last or state.stopped_early) and keeps
                 self._keeper.progress(state, self.total)
                 if keeps:
                     self._share_signals()
@@ -169,25 +172,39 @@ class Trainer:
         part = self._engine.penalty_energy() if self._training.increment else None
         return None if part is None else float(self._world.sum(part.reshape(1)))
 
-    def _watch_penalty(self, state: TrainState) -> None:
-        """Raise DivergedError where an explicit penalty is worth far more than there was to gain. Collective.
+    def _holds(self, state: TrainState, *, last: bool) -> bool:
+        """False while an explicit penalty is worth far more than there was to gain. Collective.
 
-        A step that descends on the sum of loss and penalty never lets the penalty exceed what the sum was
-        before the first step; one that overshoots does, by orders of magnitude. Looked at before each
-        checkpoint, so the last one is of a good state.
+        A step that descends on the sum of loss and penalty does not let the penalty exceed what the sum was
+        before the first step. Under Adam all weights overshoot together at first and come back, so it is only
+        an error when it stays: raises DivergedError then, and where the training ends with it.
         """
         increment, penalty = self._training.increment, self._penalty()
         if increment is None or penalty is None or state.start_loss is None:
-            return
-        if not penalty <= 2 * state.start_penalty + DIVERGED * max(state.start_loss, 0.1):
-            adapters = self._training.method.type == "lora"
-            raise DivergedError(
-                f"{self._training.run}: the penalty diverges: it is {penalty:.3g} at step {state.step}, and "
-                f"the loss began with {state.start_loss:.3g}; lambda {increment.strength:g} is too stiff",
-                fix="lower update.regulariser.strength or update.train.lr"
-                if adapters
-                else "update.regulariser.step=proximal, which is stable for any lambda",
+            return True
+        if penalty <= 2 * state.start_penalty + DIVERGED * max(state.start_loss, 0.1):
+            state.climbing = None
+            return True
+        if state.climbing is None:
+            state.climbing = state.step
+        if last or not math.isfinite(penalty) or state.step - state.climbing >= PATIENCE * WATCHED_STEPS:
+            raise self._diverged(
+                f"the penalty is {penalty:.3g} at step {state.step}, and the loss began with "
+                f"{state.start_loss:.3g}"
             )
+        return False
+
+    def _diverged(self, problem: str) -> DivergedError:
+        """The penalty is too stiff for explicit steps of this size."""
+        increment = self._training.increment
+        assert increment is not None
+        adapters = self._training.method.type == "lora"
+        return DivergedError(
+            f"{self._training.run}: lambda {increment.strength:g} diverges: {problem}",
+            fix="lower update.regulariser.strength or update.train.lr"
+            if adapters
+            else "update.regulariser.step=proximal, which is stable for any lambda",
+        )
 
     def _share_signals(self) -> None:
         """Every worker sees what all have flushed, so no example is asked of a teacher twice. Collective."""
@@ -231,6 +248,8 @@ class Trainer:
                 torch.manual_seed(self._noise(state.step, micro))
                 sums += self._learn(next(paired) if len(part) else None, positions, lr)
             loss, *parts_of_loss = (world.sum(sums) / positions).tolist()
+            if not math.isfinite(loss) and self._penalty() is not None:
+                raise self._diverged(f"the loss is {loss} at step {state.step}")
             if not math.isfinite(loss):
                 raise TrainError(
                     f"{self._training.run}: the loss is {loss} at step {state.step}",

@@ -119,6 +119,8 @@ class TrainState:
     """Loss of the first step."""
     start_penalty: float = 0.0
     """Of an explicit penalty before it: not 0 where weights are held at the middle of several trainings."""
+    climbing: int | None = None
+    """Step at which an explicit penalty was first found too large, and has been since."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -38,6 +38,7 @@ from tutelage.data.labels import UNLABELLED
 from tutelage.errors import ConfigError
 from tutelage.files import digest_file
 from tutelage.models.load import load_tokenizer
+from tutelage.objectives.competing import own_classes
 from tutelage.progress import Stage
 from tutelage.tasks import build_task
 
@@ -108,29 +109,40 @@ def trained_by(updated: Updated) -> Trained:
     )
 
 
-def first_state(trained: Trained, config: UpdateConfig, version: Path, scratch: Path, stage: Stage) -> State:
-    """Make an export folder a version that can be updated: its weights, and what it remembers."""
+def first_state(
+    trained: Trained, config: UpdateConfig, version: Path, scratch: Path, stage: Stage,
+    groups: tuple[int, ...] | None = None,
+) -> State:  # fmt: skip
+    """Make an export folder a version that can be updated: its weights, and what it remembers.
+
+    Args:
+        groups: of its labels, where they came with several trainings.
+    """
     shutil.copyfile(trained.model / WEIGHTS, version / WEIGHTS)
-    return make_state(trained, config, None, version, scratch, stage)
+    return make_state(trained, config, None, version, scratch, stage, groups)
 
 
 def make_state(
-    trained: Trained, config: UpdateConfig, before: State | None, version: Path, scratch: Path, stage: Stage
-) -> State:
+    trained: Trained, config: UpdateConfig, before: State | None, version: Path, scratch: Path, stage: Stage,
+    groups: tuple[int, ...] | None = None,
+) -> State:  # fmt: skip
     """Write the state folder of a version. Needs a connected Ray where importance is measured.
 
     Args:
         before: the state that the training started from; None for the first one.
         version: the version's folder, which holds its weights.
         scratch: for parts of the importance; a folder that every node sees.
+        groups: of the labels; what follows from the state before when None.
     """
     examples = Examples.open(trained.examples)
     history = [] if before is None else before.about.history
     slices = list(dict.fromkeys(examples.slices(trained.new)))
     held = config.regulariser
     labels = trained.task.labels
-    groups = (0,) * len(labels) if before is None else before.about.groups_of(labels)
-    found = _anchors(trained, config, before, scratch, stage, groups if config.compete == "own" else ())
+    if groups is None:
+        groups = (0,) * len(labels) if before is None else before.about.groups_of(labels)
+    compete = groups if config.compete == "own" else ()
+    found = _anchors(trained, config, before, scratch, stage, compete)
     about = About(
         model=digest_file(version / WEIGHTS),
         labels=labels,
@@ -146,7 +158,8 @@ def make_state(
     if found.blocks is not None:
         found.blocks.save(state.blocks)
     if config.replay is not None:
-        save(_buffer(trained, config.replay, before, examples, about.seed, stage), state.replay)
+        buffer = _buffer(trained, config.replay, before, examples, about.seed, stage, compete)
+        save(buffer, state.replay)
     _hold_out(trained, config.holdout, before, examples, state.heldout)
     state.close()
     return state
@@ -226,8 +239,9 @@ def _grown(old: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
 
 
 def _buffer(
-    trained: Trained, config: Replay, before: State | None, examples: Examples, seed: int, stage: Stage
-) -> Buffer:
+    trained: Trained, config: Replay, before: State | None, examples: Examples, seed: int, stage: Stage,
+    groups: tuple[int, ...],
+) -> Buffer:  # fmt: skip
     """The texts of the version before and those that are new, with what the new model says of them."""
     buffer = Buffer(1000 * config.kilobytes, config.type, seed)
     if before is not None and before.replay.exists():
@@ -244,7 +258,7 @@ def _buffer(
         trial.add(item for item, _ in offered)
         stays = {item.id for item in trial}
         offered = [(item, row) for item, row in offered if item.id in stays]
-    buffer.add(_scored(trained, examples, offered, config, stage))
+    buffer.add(_scored(trained, examples, offered, config, stage, groups))
     return buffer
 
 
@@ -270,8 +284,9 @@ def _items(trained: Trained, examples: Examples, config: Replay) -> Iterator[tup
 
 
 def _scored(
-    trained: Trained, examples: Examples, offered: list[tuple[Item, int]], config: Replay, stage: Stage
-) -> Iterator[Item]:
+    trained: Trained, examples: Examples, offered: list[tuple[Item, int]], config: Replay, stage: Stage,
+    groups: tuple[int, ...],
+) -> Iterator[Item]:  # fmt: skip
     """The items with the model's logits and loss."""
     if not config.logits and config.type != "loss-aware":
         yield from (item for item, _ in offered)
@@ -286,7 +301,8 @@ def _scored(
         with torch.inference_mode():
             logits_BC = model(**inputs_of(batch, model)).logits.float()
         labels_B = torch.from_numpy(batch.labels_B)
-        loss_B = F.cross_entropy(logits_BC, labels_B, ignore_index=UNLABELLED, reduction="none")
+        competing_BC = own_classes(logits_BC, labels_B, groups)
+        loss_B = F.cross_entropy(competing_BC, labels_B, ignore_index=UNLABELLED, reduction="none")
         for n, at in enumerate(some.tolist()):
             loss = float(loss_B[n]) if int(labels_B[n]) != UNLABELLED else None
             logits = logits_BC[n].tolist() if config.logits else None

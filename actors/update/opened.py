@@ -213,6 +213,14 @@ def _check_rows(update: Update) -> None:
             "learn from itself alone",
             fix="label some rows, or add update.teachers",
         )
+    names = update.space.job.task.labels
+    alone = [group for group in set(update.groups) if update.groups.count(group) == 1]
+    if alone and not config.force:
+        raise DataError(
+            f"'{names[update.groups.index(alone[0])]}' would compete with no class, since update.compete is "
+            "'own': it is always right, and nothing is learned",
+            fix="add rows of another new class, update.compete=all, or update.force=true",
+        )
     kept = config.replay is not None and bool(update.replayed)
     if len(classes) == 1 and not kept and not config.force:
         raise DataError(

@@ -17,6 +17,7 @@ from tutelage.continual.fisher import Scored, fisher, label_directions, mas
 from tutelage.continual.importance import Importance
 from tutelage.continual.per_example import PerExample
 from tutelage.errors import StoreError
+from tutelage.objectives.competing import own_classes
 from tutelage.testing.models import tiny_model
 
 Score = Callable[[Any], Scored]
@@ -388,3 +389,35 @@ def test_slopes_at_another_token_are_not_added_to_those_of_the_first() -> None:
             watched.reduce(logits, slopes, torch.arange(4), "square")
             truth += (slopes[:, token, :, None] * given[:, token, None, :]).square().sum(0)
         torch.testing.assert_close(watched.sums["weight"], truth)
+
+
+def test_rules_are_compared_at_the_first_direction_that_has_slopes() -> None:
+    """A weight that is also used where no hook sees it is found out although class 0 is closed."""
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 3)
+            self.head = torch.nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.nn.functional.linear(torch.tanh(self.layer(x)), self.layer.weight))
+
+    torch.manual_seed(3)
+    model, x, labels = Twice(), torch.randn(5, 3), torch.full((5,), 3)
+    found = fisher(model, [(5, x)], lambda x: Scored(own_classes(model(x), labels, (0, 0, 1, 1)))).mean()
+    truth = torch.zeros(3, 3)
+    for row in x:
+        logits = model(row[None])[0, 2:]
+        for label, p in enumerate(torch.softmax(logits, -1).tolist()):
+            (slope,) = torch.autograd.grad(
+                torch.log_softmax(logits, -1)[label], model.layer.weight, retain_graph=True
+            )
+            truth += p * slope**2 / 5
+    torch.testing.assert_close(found["layer.weight"], truth)
+
+
+def test_nothing_measured_is_zero() -> None:
+    layer = torch.nn.Linear(2, 1)
+    found = fisher(layer, [(1, torch.ones(1, 2))], lambda x: Scored(layer(x)))  # one class: no direction
+    assert {name: float(value.sum()) for name, value in found.sums.items()} == {"weight": 0.0, "bias": 0.0}

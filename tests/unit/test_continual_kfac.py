@@ -13,6 +13,7 @@ from tutelage.continual.fisher import Scored, fisher
 from tutelage.continual.importance import Importance
 from tutelage.continual.kfac import Blocks, Kronecker, split_sums
 from tutelage.continual.penalty import attach
+from tutelage.objectives.competing import own_classes
 
 pytestmark = pytest.mark.unit
 
@@ -131,3 +132,20 @@ def test_blocks_count_trainings_so_that_lambda_means_the_same_after_each() -> No
     again = one.after(one, 1.0)
     assert again.count == 2
     assert again.unit() == pytest.approx(one.unit())
+
+
+def test_classes_that_are_closed_take_no_row_from_a_block() -> None:
+    """Where the first direction of the labels is one of a closed class, its rows count by the others."""
+    torch.manual_seed(4)
+    model, inputs = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)), torch.randn(6, 3)
+    labels = torch.full((6,), 3)
+
+    def blocks(groups: tuple[int, ...]) -> Blocks:
+        score = lambda x: Scored(own_classes(model(x), labels, groups))  # noqa: E731
+        found = fisher(model, [(6, inputs)], score, blocks=True)
+        return Blocks.of(split_sums(found.sums)[1], found.examples)
+
+    closed, whole = blocks((0, 0, 1, 1)), blocks(())
+    for name in ("0.weight", "2.weight"):
+        torch.testing.assert_close(closed.inputs[name], whole.inputs[name])
+        assert float(closed.slopes[name].trace()) > 0

@@ -108,9 +108,9 @@ def test_a_state_of_another_format_is_refused_by_its_number(tmp_path: Path, more
     """Also where keys were added: it is not damaged, only newer."""
     closed(tmp_path / "v1")
     kept = json.loads(written(tmp_path / "v1").read_text(encoding="utf-8"))
-    changed = {**kept, **more, "format": 2}
+    changed = {**kept, **more, "format": 3}
     written(tmp_path / "v1").write_text(json.dumps(changed), encoding="utf-8")
-    with pytest.raises(StoreError, match="has format 2, this tutelage reads 1") as found:
+    with pytest.raises(StoreError, match="has format 3, this tutelage reads 2") as found:
         State.read(tmp_path / "v1")
     assert "--compute-state" in found.value.fix
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tutelage.cli.update_stream import increments_of
+from tutelage.cli.update import job_of_stream
+from tutelage.cli.update_stream import increments_of, merged
 from tutelage.config.objectives import CrossEntropy
 from tutelage.config.overrides import parse_override
 from tutelage.config.update import Distil, UpdateConfig
@@ -67,6 +70,7 @@ def test_a_scenario_says_which_classes_come_and_compete(
         ("increments: [{dat: a.csv}]", "did you mean 'data'"),
         ("set: {update.grow: true}\nincrements: [{data: a.csv}]", "update.grow is what `scenario` says"),
         ("increments: [{data: a/x.csv}, {data: b/x.csv}]", "two are called 'x'"),
+        ("set: {update: {grow: false}}\nincrements: [{data: a.csv}]", "update.grow is what `scenario` says"),
         ("increments: [", "stream.yaml"),
         ("", "stream.yaml"),
     ],
@@ -75,6 +79,55 @@ def test_what_is_wrong_in_a_stream_is_named(tmp_path: Path, text: str, words: st
     with pytest.raises(ConfigError) as caught:
         increments_of([], None, written(tmp_path, text))
     assert words in str(caught.value)
+
+
+def test_later_layers_replace_what_earlier_ones_say_of_a_key_and_below_it() -> None:
+    file, step = ["a.b=1", "a.c=2", "d=3"], ["a={b: 5}", "e.f=6"]
+    assert merged(file, step) == ["d=3", "a={b: 5}", "e.f=6"]
+    assert merged(merged(file, step), ["e=null", "a.b=7"]) == ["d=3", "a={b: 5}", "e=null", "a.b=7"]
+
+
+def test_a_key_of_the_command_counts_more_than_one_of_the_file(tmp_path: Path) -> None:
+    text = (
+        "set: {update.train.epochs: 9, update.replay.kilobytes: 20}\n"
+        "increments: [{data: a.csv, name: v1.5, set: {update.train: {lr: 0.1}, data.sources.NAME.limit: 7}}]"
+    )
+    (step,) = increments_of([], None, written(tmp_path, text))
+    words = step.with_own(["update.replay=null"])
+    assert not any("epochs" in word or "kilobytes" in word for word in words)
+    (limit,) = [parse_override(word) for word in words if word.endswith("limit=7")]
+    assert limit.words == ("data", "sources", "v1.5", "limit")
+
+
+def test_what_was_set_for_one_increment_is_not_for_the_next() -> None:
+    began: dict[str, Any] = {
+        "data": {"max_tokens": 24, "sources": {"books": {}}},
+        "student": {"model": "m", "data": {"books": {}}},
+        "task": {"labels": ["a"]},
+        "teachers": [{"name": "one"}],
+        "update": {"train": {"lr": 0.1}},
+    }
+    newest = copy.deepcopy(began)
+    newest["data"] = {"max_tokens": 99, "sources": {"books": {}, "music": {"limit": 7}}}
+    newest["student"]["data"]["music"] = {}
+    newest["task"]["labels"] = ["a", "b"]
+    newest["update"]["train"]["lr"] = 5.0
+    job = job_of_stream(began, newest)
+    assert job["data"] == {"max_tokens": 24, "sources": newest["data"]["sources"]}
+    assert job["student"]["data"] == {"books": {}, "music": {}}
+    assert job["task"]["labels"] == ["a", "b"]
+    assert job["update"]["train"]["lr"] == 0.1
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stream.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_stream(tmp_path / "stream.yaml")
+
+
+def test_smoothing_would_give_closed_classes_a_share() -> None:
+    with pytest.raises(ValueError, match="they are closed"):
+        build_terms([CrossEntropy(type="cross-entropy", label_smoothing=0.1)], (0, 1))
 
 
 def test_data_and_stream_are_one_or_the_other(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def recompute_state(order: Ordered, ray: Session | None, *, plan: bool) -> State
     from actors.workspace import open_workspace
     from tutelage.config import JobConfig
     from tutelage.config.yaml_source import parse_yaml
-    from tutelage.continual.state import WEIGHTS
-    from tutelage.errors import ConfigError
+    from tutelage.continual.state import WEIGHTS, State
+    from tutelage.errors import ConfigError, TutelageError
 
     if plan or ray is None:
         raise ConfigError("--plan with --compute-state: the state is measured first", fix="leave out --plan")
@@ -59,4 +59,9 @@ def recompute_state(order: Ordered, ray: Session | None, *, plan: bool) -> State
         examples = student_examples(space)
         scores = judge_student(space, folder).scores()
         trained = Trained.of(space, lineage.run_id, folder, examples, job.student.data, scores)
-        return first_state(replace(trained, model=weights.parent), update, folder, folder, stage)
+        try:
+            kept = State.read(order.folder)
+        except TutelageError:  # it is made anew because it is of no use
+            kept = None
+        groups = None if kept is None or not kept.about.groups else tuple(kept.about.groups)
+        return first_state(replace(trained, model=weights.parent), update, folder, folder, stage, groups)

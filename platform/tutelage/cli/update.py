@@ -130,13 +130,16 @@ def update(
     stream stops there.
     """
     from actors.session import session
-    from tutelage.cli.update_stream import increments_of, say_increment
+    from tutelage.cli.update_stream import check_step, increments_of, say_increment, stream_command
     from tutelage.errors import GateError
 
     console: Console = ctx.obj
     given = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
     first, *others = steps = increments_of(data or [], name, stream)
-    order = open_order(console, ref, first.data, [*first.settings, *given], first.name)
+    for step in steps if others else ():
+        # What is wrong in a later one is better known before the first is trained.
+        check_step(console, ref, step, given)
+    began = order = open_order(console, ref, first.data, first.with_own(given), first.name)
     if plan:
         from tutelage.cli.plan_update import show_update_plan, update_plan
 
@@ -147,12 +150,16 @@ def update(
         candidate: Candidate | None = None
         for number, step in enumerate(steps, 1):
             if candidate is not None:
-                ref = candidate.version.ref
-                order = open_order(console, ref, step.data, [*step.settings, *given], step.name)
+                ref, own = candidate.version.ref, step.with_own(given)
+                order = open_order(console, ref, step.data, own, step.name, began.version)
             if others:
                 say_increment(console, number, len(steps), step)
             state = state_of(order, ray, compute=compute_state and candidate is None)
-            words = command_of(order, step.data, [*step.settings, *(overrides or [])])
+            words = (
+                stream_command(began.version.ref, steps, stream, overrides or [], compute=compute_state)
+                if others
+                else command_of(order, step.data, step.with_own(overrides or []))
+            )
             candidate = make_candidate(order, open_increment(order, state), ray, words, fresh=fresh)
             if not candidate.verdict.passed:
                 break
@@ -162,8 +169,15 @@ def update(
         raise GateError("; ".join(candidate.verdict.problems), fix=candidate.verdict.fix)
 
 
-def open_order(console: Console, ref: str, data: str, overrides: list[str], name: str | None) -> Ordered:
+def open_order(
+    console: Console, ref: str, data: str, overrides: list[str], name: str | None,
+    began: Version | None = None,
+) -> Ordered:  # fmt: skip
     """Find the version, and put the new source into its job.
+
+    Args:
+        began: what a stream began with. Keys of the job are those of its job: what was set for one increment
+            is not for the next.
 
     Raises:
         ConfigError: no such version, a name that is taken, or overrides that cannot be meant.
@@ -182,6 +196,8 @@ def open_order(console: Console, ref: str, data: str, overrides: list[str], name
     registry = open_registry(place)
     version = registry.versions.get(ref)
     recorded: Any = parse_yaml(version.card.lineage.config_yaml, version.ref).data
+    if began is not None:
+        recorded = job_of_stream(parse_yaml(began.card.lineage.config_yaml, began.ref).data, recorded)
     source = name or source_name(data)
     sources = recorded["data"]["sources"]
     if source in sources:
@@ -201,6 +217,13 @@ def open_order(console: Console, ref: str, data: str, overrides: list[str], name
     loaded = load_recorded(recorded, version.ref, overrides)
     job = Job(loaded, console, place, registry)
     return Ordered(job, version, registry.versions.folder(version), source)
+
+
+def job_of_stream(began: Any, newest: Any) -> Any:
+    """The job that a stream began with, and what its increments brought: sources, classes."""
+    data = {**began["data"], "sources": newest["data"]["sources"]}
+    student = {**began["student"], "data": newest["student"].get("data")}
+    return {**began, "data": data, "student": student, "task": newest["task"], "teachers": newest["teachers"]}
 
 
 def command_of(order: Ordered, data: str, overrides: list[str]) -> str:
@@ -257,7 +280,7 @@ def make_candidate(
     from tutelage.registry.refs import CHAMPION
 
     begin = time.monotonic()
-    if opened.state.folder.parent != order.folder:
+    if opened.state.folder.parent != order.folder and "--compute-state" not in words:
         words += " --compute-state"  # the version has none of its own, so the command is refused without it
     job = order.job.loaded.job
     labels = opened.space.job.task.labels

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tutelage.cli.console import Console
@@ -23,7 +25,13 @@ class Step:
     data: str
     name: str
     settings: tuple[str, ...] = ()
-    """Overrides as on the command line, before the user's own."""
+    """Overrides as on the command line, which count more."""
+    where: str = "--data"
+    """What it was read from, for messages."""
+
+    def with_own(self, overrides: Sequence[str]) -> list[str]:
+        """All overrides, where those of the command line count."""
+        return merged(self.settings, overrides)
 
 
 def increments_of(data: list[str], name: str | None, stream: Path | None) -> list[Step]:
@@ -47,22 +55,76 @@ def _from_file(path: Path) -> list[Step]:
 
     stream = read_stream(path)
     steps = []
-    for one in stream.increments:
+    for number, one in enumerate(stream.increments, 1):
         name = one.name or source_name(one.data)
-        settings = {
-            re.sub(r"^data\.sources\.NAME\.", f"data.sources.{name}.", key): value
-            for key, value in stream.settings(one).items()
-        }
-        # JSON is YAML, which is what an override's value is read as.
-        words = tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
-        steps.append(Step(one.data, name, words))
+        layers = [
+            # JSON is YAML, which is what an override's value is read as.
+            [f"{_named(key, name)}={json.dumps(value, ensure_ascii=False)}" for key, value in layer.items()]
+            for layer in stream.layers(one)
+        ]
+        steps.append(Step(one.data, name, tuple(merged(*layers)), f"{path}: increment {number}"))
     return steps
+
+
+def _named(key: str, name: str) -> str:
+    """The key with the source's name in the place of NAME, quoted where it holds a dot."""
+    begin = "data.sources.NAME."
+    quoted = f'"{name}"' if "." in name else name
+    return f"data.sources.{quoted}.{key.removeprefix(begin)}" if key.startswith(begin) else key
+
+
+def merged(*layers: Sequence[str]) -> list[str]:
+    """Overrides of which later layers count: a key replaces what earlier ones say of it and below it.
+
+    Overrides of one command are sorted by the length of their keys, so without this a longer key of a file
+    would win over a shorter one of the command.
+    """
+    from tutelage.config.overrides import parse_override
+
+    kept: list[str] = []
+    for layer in layers:
+        over = [parse_override(word).words for word in layer]
+        kept = [
+            word
+            for word in kept
+            if not any(parse_override(word).words[: len(words)] == words for words in over)
+        ]
+        kept += layer
+    return kept
 
 
 def source_name(data: str) -> str:
     """`reviews/nyt` and `data/NYT 2.parquet` as `nyt` and `nyt-2`."""
     stem = Path(data.removeprefix(CATALOG)).name.split(".")[0].lower()
     return re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "new"
+
+
+def check_step(console: Console, ref: str, step: Step, overrides: list[str]) -> None:
+    """What can be checked of an increment before the first one. Raises ConfigError or DataError."""
+    from tutelage.cli.update import open_order
+    from tutelage.config.data import FileSource
+    from tutelage.data.sources import open_source
+
+    try:
+        order = open_order(console, ref, step.data, step.with_own(overrides), step.name)
+        job = order.job.loaded.job
+        source = job.data.sources[step.name]
+        if isinstance(source, FileSource):
+            _ = open_source(step.name, source, order.job.home, job.task).stamp
+    except (ConfigError, DataError) as problem:
+        kind = DataError if isinstance(problem, DataError) else ConfigError
+        raise kind(f"{step.where} ({step.name}): {problem.problem}", fix=problem.fix) from problem
+
+
+def stream_command(
+    ref: str, steps: Sequence[Step], stream: Path | None, overrides: Sequence[str], *, compute: bool
+) -> str:
+    """The command that makes all increments again."""
+    given = (
+        ["--stream", str(stream)] if stream else [word for step in steps for word in ("--data", step.data)]
+    )
+    words = ["tutelage", "update", ref, *given, *overrides, *(["--compute-state"] if compute else [])]
+    return shlex.join(words)
 
 
 def say_increment(console: Console, number: int, total: int, step: Step) -> None:

@@ -46,24 +46,33 @@ class UpdateStream(Section):
     @model_validator(mode="after")
     def _no_key_of_the_scenario(self) -> UpdateStream:
         for place, keys in (("set", self.set), *(("increments.set", step.set) for step in self.increments)):
-            taken = next((key for key in SETTINGS[self.scenario] if key in keys), None)
+            taken = next((key for key in SETTINGS[self.scenario] if key in _dotted(keys)), None)
             if taken is not None:
                 raise ValueError(f"{place}: {taken} is what `scenario` says; choose another scenario")
         return self
 
-    def settings(self, step: Step) -> dict[str, Any]:
-        """Keys of the job for one increment."""
-        return {**SETTINGS[self.scenario], **self.set, **step.set}
+    def layers(self, step: Step) -> list[dict[str, Any]]:
+        """Keys of the job for one increment; later layers count."""
+        return [{**SETTINGS[self.scenario], **self.set}, step.set]
+
+
+def _dotted(keys: dict[str, Any], above: str = "") -> set[str]:
+    """All keys that are set, those of mappings within too."""
+    found = set()
+    for key, value in keys.items():
+        found.add(above + key)
+        if isinstance(value, dict):
+            found |= _dotted(value, f"{above}{key}.")
+    return found
 
 
 def read_stream(path: Path) -> UpdateStream:
     """The file. Raises ConfigError that names file, key and value."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise ConfigError(
-            f"--stream {path}: {problem.strerror or problem}", fix="name a YAML file of increments"
-        ) from problem
+    except (OSError, UnicodeDecodeError) as problem:
+        said = problem.strerror if isinstance(problem, OSError) else "the file is not UTF-8"
+        raise ConfigError(f"--stream {path}: {said}", fix="name a YAML file of increments") from problem
     document = parse_yaml(text, str(path))
     try:
         return UpdateStream.model_validate(document.data)

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.continual.importance import Importance
-from tutelage.continual.kfac import block_sums
+from tutelage.continual.kfac import BatchBlocks
 from tutelage.continual.per_example import PerExample, Reduction
 
 Mode = Literal["exact", "sampled", "empirical"]
@@ -133,14 +133,14 @@ def _add_up(
                 owners_P = scored.examples_P
                 if owners_P is None:
                     owners_P = torch.arange(len(logits_PV), device=logits_PV.device)
-                for number, slopes_PV in enumerate(slopes(logits_PV.detach().float(), scored)):
+                own = BatchBlocks()
+                for slopes_PV in slopes(logits_PV.detach().float(), scored):
                     given_PV = slopes_PV.to(logits_PV.dtype)
                     watched.reduce(logits_PV, given_PV, owners_P, how)
                     if blocks:
-                        for name, value in block_sums(
-                            watched.factors(logits_PV, given_PV), first=number == 0
-                        ).items():
-                            factors[name] = factors[name] + value if name in factors else value
+                        own.add(watched.factors(logits_PV, given_PV))
+                for name, value in own.sums().items():
+                    factors[name] = factors[name] + value if name in factors else value
                 examples += _counted(scored, count, owners_P, labelled)
             return Importance(watched.sums | factors, examples)
     finally:

@@ -29,19 +29,37 @@ from tutelage.continual.importance import read_tensors, write_tensors
 _A, _G, _ROWS = "|A", "|G", "|R"
 
 
-def block_sums(factors: Mapping[str, tuple[Tensor, Tensor]], *, first: bool) -> dict[str, Tensor]:
-    """Sums of one pass. A batch's inputs count once for all its directions: in the first of them.
+class BatchBlocks:
+    """Sums of one batch over all its directions.
 
-    Rows without a slope, such as padding, take no part: their inputs have nothing to do with the answer.
+    A batch's inputs count once, and rows that no direction reaches, such as padding, not at all: their inputs
+    have nothing to do with the answer.
     """
-    sums = {}
-    for name, (slope_RO, all_RI) in factors.items():
-        sums[name + _G] = slope_RO.T @ slope_RO
-        if first:
-            given_RI = all_RI[slope_RO.abs().sum(1) > 0]
-            sums[name + _A] = given_RI.T @ given_RI
-            sums[name + _ROWS] = torch.tensor([float(len(given_RI))], device=given_RI.device)
-    return sums
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._given: dict[str, Tensor] = {}
+        self._reached: dict[str, Tensor] = {}
+
+    def add(self, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """The two factors [R, O] and [R, I] of each weight's gradient in one direction."""
+        for name, (slope_RO, given_RI) in factors.items():
+            product_OO, reached_R = slope_RO.T @ slope_RO, (slope_RO != 0).any(1)
+            if name in self._given:
+                self._sums[name + _G] += product_OO
+                self._reached[name] |= reached_R
+            else:
+                self._sums[name + _G] = product_OO
+                self._given[name], self._reached[name] = given_RI, reached_R
+
+    def sums(self) -> dict[str, Tensor]:
+        """By name of the weight and of what is summed."""
+        found = dict(self._sums)
+        for name, all_RI in self._given.items():
+            given_RI = all_RI[self._reached[name]]
+            found[name + _A] = given_RI.T @ given_RI
+            found[name + _ROWS] = torch.tensor([float(len(given_RI))], device=given_RI.device)
+        return found
 
 
 def split_sums(sums: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -95,6 +95,9 @@ class PerExample:
     def sums(self) -> dict[str, Tensor]:
         """All that was reduced so far, by name of parameter, fp32, shaped like it."""
         self._finish_rows()
+        for name, parameter in self.parameters.items():
+            if name not in self._sums:
+                self._sums[name] = torch.zeros_like(parameter, dtype=torch.float32)
         return {name: self._sums[name] for name in self.parameters}
 
     def forward(self, call: Callable[[], Any], examples: int) -> Any:
@@ -198,11 +201,15 @@ class PerExample:
                 _add(ours[name], self.parameters[name], reached, "sum")
         scale = max(float(gradient.norm()) for gradient in truth.values()) if truth else 0.0
         for name, gradient in truth.items():
-            off = float((ours[name] - gradient).norm()) if name in ours else float("inf")
+            if name in ours:
+                off = float((ours[name] - gradient).norm())
+            else:  # a layer that was called and does not reach the logits has no gradient
+                off = float(gradient.norm()) if name in self._uses else float("inf")
             # Gradients of nearly nothing (a key's bias) are all rounding; they are held to the largest one.
             if not off <= TOLERANCE * max(float(gradient.norm()), 1e-3 * scale):
                 self._alone.add(name)
-        self._checked = True
+        # Where no example has a slope nothing was compared.
+        self._checked = scale > 0
 
     def _spread(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """A table asked once for all examples (positions) is asked for each of them."""
@@ -292,9 +299,10 @@ def _single_rows(reached: list[tuple[_Use, Tensor]], how: Reduction) -> _Rows | 
         at_B = live_BT.int().argmax(1)
         each_B = torch.arange(len(at_B), device=at_B.device)
         slope, given = slope_BTO[each_B, at_B], given_BTI[each_B, at_B]
-    return _Rows(
-        _power(slope.float(), how), _power(given.float(), how), at_B, transposed=_is_transposed(use.module)
-    )
+    slope_BO, given_BI = _power(slope.float(), how), _power(given.float(), how)
+    if how == "sum":
+        slope_BO = slope_BO.clone()  # it is added to, and may be the caller's own
+    return _Rows(slope_BO, given_BI, at_B, transposed=_is_transposed(use.module))
 
 
 def _add(total: Tensor, parameter: Tensor, reached: list[tuple[_Use, Tensor]], how: Reduction) -> None:

@@ -18,7 +18,9 @@ from tutelage.errors import ConfigError, StoreError
 from tutelage.files import atomic_write, digest_file
 
 FOLDER = "state"
-FORMAT = 1
+FORMAT = 2
+_READ = (1, FORMAT)
+"""The first format had no groups of labels."""
 WEIGHTS = "model.safetensors"
 _ABOUT, _REPLAY, _HELDOUT = "state.json", "replay", "heldout"
 _ANCHORS, _BLOCKS = "anchors.safetensors", "blocks.safetensors"
@@ -52,13 +54,13 @@ class About:
     """How importance was measured last: kind, mode, examples."""
     history: list[Learned] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
-    """For each label the training that brought it, from 0; empty in a version of before there were any."""
+    """For each label a number that labels of one training share, from 0; empty where nobody counted."""
     format: int = FORMAT
 
     def groups_of(self, labels: list[str]) -> tuple[int, ...]:
-        """Groups of a head that begins with the known labels: new ones belong to the next training."""
+        """Groups of a head that begins with the known labels; new ones are a group of their own."""
         known = self.groups or [0] * len(self.labels)
-        return (*known, *[len(self.history)] * (len(labels) - len(known)))
+        return (*known, *[max(known) + 1] * (len(labels) - len(known)))
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,9 @@ class State:
             return None
         try:
             kept = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            found = kept.get("format", FORMAT)
+            found = kept.get("format", 1)
             # Looked at first: a newer state has keys that this one does not know.
-            about = _about(kept) if found == FORMAT else None
+            about = _about(kept) if found in _READ else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
             raise StoreError(
                 f"{folder / _ABOUT} cannot be read: {problem}", fix="restore the version from a copy"

@@ -23,6 +23,8 @@ class CrossEntropyTerm:
 
     def __init__(self, section: config.CrossEntropy, groups: Sequence[int] = ()) -> None:
         """`groups`: of each class; those of different groups do not compete. All do where there are none."""
+        if groups and section.label_smoothing:
+            raise ValueError("label smoothing gives classes of other groups a share, and they are closed")
         self._groups = groups
         self.weight = value_at(section.weight, 0.0)
         self.label_smoothing = section.label_smoothing
