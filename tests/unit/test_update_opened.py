@@ -216,7 +216,7 @@ def test_lambda_starts_stiff_and_relaxes(
 def test_the_quickstart_serves_no_candidate_that_its_gate_stopped(
     monkeypatch: pytest.MonkeyPatch, passed: bool
 ) -> None:
-    from tutelage.cli import quickstart, update
+    from tutelage.cli import quickstart, update, update_order
 
     served: list[str] = []
     version = SimpleNamespace(ref="tiny:1")
@@ -228,7 +228,7 @@ def test_the_quickstart_serves_no_candidate_that_its_gate_stopped(
     def nothing(*_: Any) -> Iterator[Any]:
         yield SimpleNamespace(count=1, failed=0, note=lambda text: None)
 
-    monkeypatch.setattr(update, "open_order", lambda *_: SimpleNamespace(version=version, source="nyt"))
+    monkeypatch.setattr(update_order, "open_order", lambda *_: SimpleNamespace(version=version, source="nyt"))
     monkeypatch.setattr(update, "state_of", lambda *_, **__: None)
     monkeypatch.setattr(update, "open_increment", lambda *_: None)
     words: list[str] = []

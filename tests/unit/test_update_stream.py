@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tutelage.cli.update import job_of_stream
+from tutelage.cli.update_order import job_of_stream
 from tutelage.cli.update_stream import increments_of, merged
 from tutelage.config.objectives import CrossEntropy
 from tutelage.config.overrides import parse_override

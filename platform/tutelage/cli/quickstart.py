@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from serve_apps.client import Endpoint
     from tutelage.cli.console import Console
     from tutelage.cli.steps import Exported, Job
-    from tutelage.cli.update import Candidate
+    from tutelage.cli.update_order import Candidate
     from tutelage.registry.versions import Version
     from tutelage.report.figures import EndpointFigure, Report
 
@@ -148,7 +148,8 @@ def _learn(
     A candidate that its gate stopped is kept, and not served.
     """
     from serve_apps.client import asking
-    from tutelage.cli.update import command_of, make_candidate, open_increment, open_order, state_of
+    from tutelage.cli.update import command_of, make_candidate, open_increment, state_of
+    from tutelage.cli.update_order import open_order
 
     order = open_order(job.console, exported.version.ref, data, [*SETTINGS, *overrides], None)
     opened = open_increment(order, state_of(order, session, compute=False))

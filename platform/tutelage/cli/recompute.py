@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.session import Session
-    from tutelage.cli.update import Ordered
+    from tutelage.cli.update_order import Ordered
     from tutelage.continual.state import State
 
 

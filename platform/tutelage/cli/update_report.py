@@ -23,7 +23,7 @@ from tutelage.report.update.figures import (
 
 if TYPE_CHECKING:
     from actors.update.run import Updated
-    from tutelage.cli.update import Candidate, Ordered
+    from tutelage.cli.update_order import Candidate, Ordered
     from tutelage.continual.state import State
 
 
@@ -46,7 +46,7 @@ def write_update(order: Ordered, candidate: Candidate, state: State, command: st
 def update_figures(order: Ordered, candidate: Candidate, state: State, command: str) -> UpdateReport:
     """All figures of the report."""
     from tutelage.cli.figures import surroundings
-    from tutelage.cli.update import CANDIDATE, REJECTED
+    from tutelage.cli.update_order import CANDIDATE, REJECTED
     from tutelage.config.load import job_digest
 
     found, verdict = candidate.updated, candidate.verdict

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tutelage.cli.update_order import source_name
 from tutelage.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tutelage.cli.console import Console
-
-CATALOG = "catalog:"
 
 
 @dataclass(frozen=True)
@@ -93,15 +91,9 @@ def merged(*layers: Sequence[str]) -> list[str]:
     return kept
 
 
-def source_name(data: str) -> str:
-    """`reviews/nyt` and `data/NYT 2.parquet` as `nyt` and `nyt-2`."""
-    stem = Path(data.removeprefix(CATALOG)).name.split(".")[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "new"
-
-
 def check_step(console: Console, ref: str, step: Step, overrides: list[str]) -> None:
     """What can be checked of an increment before the first one. Raises ConfigError or DataError."""
-    from tutelage.cli.update import open_order
+    from tutelage.cli.update_order import open_order
     from tutelage.config.data import FileSource
     from tutelage.data.sources import open_source
 
