@@ -206,7 +206,7 @@ increments:
     assert found.code == 0, found.err[-3000:]
     answer = found.json
     assert set(answer["after"]) == {"books", "shop", "colours", "pets"}
-    assert answer["after"]["pets"] > 0.8  # half would be chance
+    assert answer["after"]["pets"] > 0.6  # half would be chance
     assert answer["attempts"]
     assert answer["plain"] is not None
     assert len(answer["matrix"]) == 3
