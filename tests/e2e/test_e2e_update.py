@@ -177,7 +177,7 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_trained(
     assert time.monotonic() - begin < 120
 
 
-def test_a_task_incremental_stream_is_one_command(cli: Cli, tmp_path: Path) -> None:
+def test_a_task_incremental_stream_is_one_command(cli: Cli, story: Story, tmp_path: Path) -> None:
     """Two increments with classes of their own, from a file, with what other tests leave out.
 
     The words that stood for two classes stand for two others, which is easy where only those compete.
@@ -201,12 +201,14 @@ increments:
   - {{data: {places[1]}}}
 """
     )
-    given = ["update", "tiny", "--stream", str(stream), "--compute-state", FAST[0], FAST[1], *FAST[4:]]
+    # Not the bare name: other tests record versions of it in the same home.
+    ref = story.first.json["version"]
+    given = ["update", ref, "--stream", str(stream), "--compute-state", FAST[0], FAST[1], *FAST[4:]]
     found = cli.run(*given, "--json")
     assert found.code == 0, found.err[-3000:]
     answer = found.json
     assert set(answer["after"]) == {"books", "shop", "colours", "pets"}
-    assert answer["after"]["pets"] > 0.6  # half would be chance
+    assert answer["after"]["pets"] > 0.8  # half would be chance
     assert answer["attempts"]
     assert answer["plain"] is not None
     assert len(answer["matrix"]) == 3

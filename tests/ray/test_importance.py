@@ -87,3 +87,9 @@ def test_rows_are_chosen_alike_and_at_random() -> None:
     assert len(set(chosen)) == 50
     assert list(chosen) == sorted(chosen)
     assert chosen_rows(rows, 1000, 3) == tuple(range(100, 400))
+
+
+def test_a_class_that_competes_with_none_makes_no_weight_important(what: Measurement) -> None:
+    closed = part(replace(what, groups=(0, 1)), 0)
+    assert not any(value.any() for value in closed.sums.values())
+    assert any(value.any() for value in part(what, 0).sums.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,6 +167,19 @@ def test_the_nearest_mean_takes_the_place_of_the_head(made: Made, tmp_path: Path
     assert not torch.equal(before.weight, after.weight)
     torch.testing.assert_close(after.bias, -after.weight.square().sum(1) / 2)
     assert set(judge(made.open(), folder).by_slice) == {"books", "music"}
+
+
+def test_classes_that_do_not_compete_are_trained_and_judged_apart(made: Made) -> None:
+    """With a group for each of two classes every answer is right; plain fine-tuning has the groups too."""
+    opened = made.open(section={"compete": "own"})
+    about = replace(opened.state.about, groups=[0, 1])
+    update = replace(opened, state=replace(opened.state, about=about))
+    assert update.groups == (0, 1)
+    assert plain_training(update, "").groups == training(update, 1.0, "").groups == (0, 1)
+    assert judge(update, made.version).mean == 1.0
+    together = made.open()
+    assert together.groups == plain_training(together, "").groups == ()
+    assert judge(together, made.version).mean < 1.0
 
 
 @pytest.mark.parametrize(
