@@ -261,4 +261,4 @@ def test_hub_failures_say_what_to_check(hub, tmp_path, monkeypatch):
     assert "the hub has no data set 'org/none'" in fails(tmp_path, {"type": "hub", "dataset": "org/none"})
     assert "does not answer" in fails(tmp_path, {"type": "hub", "dataset": "org/offline"}, StoreError)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install tutelage[hub]" in fails(tmp_path, {"type": "hub", "dataset": "org/none"})
+    assert "pip install 'tutelage[hub]'" in fails(tmp_path, {"type": "hub", "dataset": "org/none"})

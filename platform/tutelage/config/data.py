@@ -117,7 +117,7 @@ class FileSource(_Source):
 
 
 class HubSource(_Source):
-    """A data set of a hub, by name (`pip install tutelage[hub]`)."""
+    """A data set of a hub, by name (`pip install 'tutelage[hub]'`)."""
 
     type: Literal["hub"]
     dataset: str

@@ -119,7 +119,7 @@ def _list_files(name: str, source: FileSource) -> tuple[Any, list[_File]]:
     except (ImportError, ValueError) as problem:
         raise DataError(
             f"{key}.path '{source.path}': {problem}",
-            fix="s3:// needs `pip install tutelage[s3]`, gs:// needs `pip install tutelage[gcs]`",
+            fix="s3:// needs `pip install 'tutelage[s3]'`, gs:// needs `pip install 'tutelage[gcs]'`",
         ) from problem
     except OSError as problem:
         raise StoreError(f"{key}.path '{source.path}' cannot be listed: {problem}") from problem
@@ -199,7 +199,7 @@ def _open_hub(name: str, source: HubSource, keys: dict[str, str], labels: list[s
         import datasets
     except ImportError as problem:
         raise DataError(
-            f"{key}: type 'hub' needs the package `datasets`", fix="pip install tutelage[hub]"
+            f"{key}: type 'hub' needs the package `datasets`", fix="pip install 'tutelage[hub]'"
         ) from problem
     logging.getLogger("datasets").setLevel(logging.ERROR)
     datasets.disable_progress_bars()

@@ -83,7 +83,7 @@ class Database:
         except (ArgumentError, NoSuchModuleError, ImportError) as problem:
             raise StoreError(
                 f"TUTELAGE_DB '{self.place}' is no database URL this installation can open: {problem}",
-                fix="use sqlite:////folder/registry.db, or install the driver (tutelage[postgres])",
+                fix="use sqlite:////folder/registry.db, or `pip install 'tutelage[postgres]'`",
             ) from problem
         except SQLAlchemyError as problem:
             raise StoreError(
