@@ -31,6 +31,10 @@ class Absence:
             self.notes.append(f"teacher '{self._teacher}' is left out from here on: it {why}")
         self._roster, self._probe_at = set(replicas), now + self._probe_s
 
+    def note(self, words: str) -> None:
+        """Something that a person should know, and that is no absence."""
+        self.notes.append(words)
+
     def over(self) -> None:
         """It has answered."""
         if self._roster is not None:

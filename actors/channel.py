@@ -2,7 +2,9 @@
 
 A question is cut into parts by its tokens. A part goes to the replica with the least outstanding tokens. A
 slow one is also asked of a second replica: the first good answer counts, the other is dropped unseen. A
-fault (lost, late, wrong) moves the part to another replica, until the retries are used up.
+fault (lost, late, wrong) moves the part to another replica, until the retries are used up. What every
+replica would say is told at once: an exception that is about the question by its nature, or the same fault
+from a second replica.
 
 Shapes: N examples of a request, V vocabulary, H hidden.
 """
@@ -24,20 +26,20 @@ from actors.counters import TeacherCounters
 from actors.members import FixedMembers, Members, Roster
 from actors.pace import Pace
 from actors.parts import Attempt, Part, Question, cut
-from actors.replica import Replica, ReplicaAwayError, ReplicaLostError
+from actors.reasons import LOST_FIX, SAME_FIX
+from actors.replica import Replica, ReplicaAwayError, ReplicaFailedError, ReplicaLostError, failed
 from actors.routing import Routing
 from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
 from tutelage.signals.exchange import Request
 from tutelage.signals.packet import Packet, join
 from tutelage.signals.payloads import fault
+from tutelage.signals.payloads.integrity import head_fault
 from tutelage.signals.spec import PayloadSpec
 
 HEARTBEAT_S = 0.1
 """Time between two looks at what nothing announces, such as a replica that joins."""
 SHORTEST_S = 1e-3
-
-_FIX = "look at the teacher's log; stream.retries and stream.deadline_s set the patience"
 
 
 class TeacherChannel:
@@ -107,7 +109,7 @@ class TeacherChannel:
 
         Raises TeacherError also with on_loss `degrade`: hidden states mean nothing without it.
         """
-        part = Part("its output layer", 1, lambda replica: replica.head(), _head_fault, self._config.retries)
+        part = Part("its output layer", 1, lambda replica: replica.head(), head_fault, self._config.retries)
         self._open.append(part)
         self._settle([part])
         if part.error is not None:
@@ -194,11 +196,11 @@ class TeacherChannel:
         except ReplicaLostError as error:
             self._members.lost(replica, str(error))
             self._fault(part, replica, str(error), now)
-        except Exception as error:  # whatever a replica fails with concerns the replica
-            self._distrust(part, replica, str(error), now)
+        except Exception as error:  # of the teacher's code, or of a reply that cannot even be looked at
+            self._wrong(part, replica, error if isinstance(error, ReplicaFailedError) else failed(error), now)
         else:
             if problem is not None:
-                self._distrust(part, replica, f"answered with {problem}", now)
+                self._wrong(part, replica, part.unusable(reply, problem), now)
             else:
                 self._accept(part, attempt, reply, now)
 
@@ -212,8 +214,15 @@ class TeacherChannel:
             self.counters.add(part.request, reply, latency_s)
             self._pace.add(now, latency_s, reply.seconds)
 
-    def _distrust(self, part: Part, replica: Replica, problem: str, now: float) -> None:
-        """Its process lives and answers wrong; twice is no accident."""
+    def _wrong(self, part: Part, replica: Replica, error: ReplicaFailedError, now: float) -> None:
+        """Its process lives and answers wrong: twice is no accident, from two replicas the same no one's."""
+        problem = str(error)
+        if part.repeated(replica, error):
+            part.faults.append(f"{replica.name}: {problem}")
+            self._drop(part)
+            why = f"cannot answer {part.label}: {'; '.join(part.faults)}"
+            self._give_up(part, why, now, error.fix or SAME_FIX.format(self.name), lost=False)
+            return
         if self._routing.distrust(replica):
             self._members.lost(replica, problem)
         self._fault(part, replica, problem, now)
@@ -251,9 +260,14 @@ class TeacherChannel:
         else:
             self.counters.retries += 1
 
-    def _give_up(self, part: Part, why: str, now: float) -> None:
+    def _give_up(self, part: Part, why: str, now: float, fix: str = LOST_FIX, *, lost: bool = True) -> None:
+        """`lost`: the teacher answers nobody now; else it is this part alone that has no answer."""
         if self._config.on_loss == "fail" or part.request is None:
-            part.error = TeacherError(f"teacher '{self.name}' {why}", fix=_FIX)
+            part.error = TeacherError(f"teacher '{self.name}' {why}", fix=fix)
+            return
+        if not lost:
+            part.lost = True
+            self._absence.note(f"teacher '{self.name}' {why}")
             return
         self._absence.begin(why, self._members.current().replicas, now)
         part.lost = True
@@ -288,17 +302,9 @@ class TeacherChannel:
             self._nobody(part, roster, now)
             return
         part.nobody_since = None
-        fresh = [replica for replica in roster.replicas if replica not in part.failed]
-        if not fresh:
-            if not part.not_before:
-                pause_s = min(self._config.backoff_max_s, self._config.backoff_s * 2**part.rounds)
-                part.rounds, part.not_before = part.rounds + 1, now + pause_s
-            if now < part.not_before:
-                return
-            part.failed.clear()
-            fresh = list(roster.replicas)
-        part.not_before = 0.0
-        self._attempt(part, self._routing.least(fresh, now))
+        fresh = part.fresh(roster.replicas, now, self._config.backoff_s, self._config.backoff_max_s)
+        if fresh:
+            self._attempt(part, self._routing.least(fresh, now))
 
     def _nobody(self, part: Part, roster: Roster, now: float) -> None:
         if part.nobody_since is None:
@@ -315,13 +321,7 @@ class TeacherChannel:
         slow = part.live[0]
         if hedge_s is None or part.hedged or now - slow.sent < hedge_s:
             return
-        others = [
-            replica
-            for replica in self._members.current().replicas
-            if replica is not slow.replica
-            and replica not in part.failed
-            and self._routing.weight(replica) < self._routing.weight(slow.replica)
-        ]
+        others = self._routing.lighter(self._members.current().replicas, slow.replica, part.failed)
         if others:
             part.hedged = True
             self.counters.hedges += 1
@@ -344,9 +344,3 @@ class TeacherChannel:
     def _report(self, now: float) -> None:
         if self._pace.due(now):
             self._members.report(self._pace.load(now, [attempt.sent for attempt in self._awaited()]))
-
-
-def _head_fault(head_VH: Any) -> str | None:
-    if not isinstance(head_VH, np.ndarray) or head_VH.ndim != 2 or head_VH.dtype != np.float32:
-        return "its output layer is no float32 matrix"
-    return None if np.isfinite(head_VH).all() else "its output layer holds NaN or infinity"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from actors.reasons import own_error
+from actors.reasons import lasting, own_error, root
 from tutelage.errors import TutelageError
 
 
@@ -70,7 +70,7 @@ def lean_trainer(ending: Ending) -> Any:
 
         def make_decision(self, training_failed_error: Any) -> Any:
             decision: Any = super()
-            if said(training_failed_error):
+            if said(training_failed_error) or certain(training_failed_error):
                 return FailureDecision.RAISE
             return decision.make_decision(training_failed_error)
 
@@ -98,6 +98,12 @@ def lean_trainer(ending: Ending) -> Any:
             ]
 
     return LeanTrainer
+
+
+def certain(error: Any) -> BaseException | None:
+    """What a worker's code raised and would raise again; None when workers were lost."""
+    failures = getattr(error, "worker_failures", None) or {}
+    return next((root(cause) for cause in failures.values() if lasting(cause)), None)
 
 
 def said(error: Any) -> TutelageError | None:

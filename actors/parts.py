@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.clock import Clock
-from actors.replica import Pending, Replica
+from actors.replica import Pending, Replica, ReplicaFailedError
 from tutelage.errors import TeacherError
 from tutelage.signals.exchange import Request
+
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+"""Where an object stands in its process is no part of what went wrong."""
 
 
 def cut(request: Request, tokens: int | None) -> list[Request]:
@@ -73,6 +77,8 @@ class Part:
     failed: set[Replica] = field(default_factory=set)
     """Replicas that need not be asked again in this round."""
     faults: list[str] = field(default_factory=list)
+    said: dict[str, Replica] = field(default_factory=dict)
+    """What was wrong with an answer, and which replica it was that answered so first."""
     rounds: int = 0
     """How often all replicas have failed."""
     not_before: float = 0.0
@@ -89,6 +95,32 @@ class Part:
     def settled(self) -> bool:
         """Nothing more is to come."""
         return self.result is not None or self.lost or self.error is not None
+
+    def fresh(
+        self, replicas: Sequence[Replica], now: float, pause_s: float, longest_s: float
+    ) -> list[Replica]:
+        """Those that may be asked; none for a while, longer each time, where all of them have failed."""
+        left = [replica for replica in replicas if replica not in self.failed]
+        if not left:
+            if not self.not_before:
+                self.not_before = now + min(longest_s, pause_s * 2**self.rounds)
+                self.rounds += 1
+            if now < self.not_before:
+                return []
+            self.failed.clear()
+            left = list(replicas)
+        self.not_before = 0.0
+        return left
+
+    def unusable(self, reply: Any, problem: str) -> ReplicaFailedError:
+        """The answer, as a failure; one to another question says nothing of this one."""
+        mixed_up = self.request is not None and reply.digest != self.request.digest
+        return ReplicaFailedError(f"answered with {problem}", passing=mixed_up)
+
+    def repeated(self, replica: Replica, error: ReplicaFailedError) -> bool:
+        """Whether it is proved that every replica would fail in this way. Remembers who said what."""
+        first = self.said.setdefault(_ADDRESS.sub("", str(error)), replica)
+        return error.lasting or (first is not replica and not error.passing)
 
 
 @dataclass(eq=False)

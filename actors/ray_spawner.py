@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from actors.host import Plan, Seat, shared, start_host
-from actors.reasons import own_error, reason
+from actors.reasons import lasting, named_reason, own_error, reason
 from actors.spawner import BrokenError
 
 
@@ -73,8 +73,8 @@ class RayBody:
         if error is None:
             self.ready.set_result(described.result())
             return
-        self._refused = own_error(error) is not None or "tutelage.errors." in str(error)
-        self.ready.set_exception(BrokenError(reason(error)) if self._refused else error)
+        self._refused = own_error(error) is not None or "tutelage.errors." in str(error) or lasting(error)
+        self.ready.set_exception(BrokenError(named_reason(error)) if self._refused else error)
 
     def card(self) -> dict[str, str]:
         """What the teacher says of itself."""

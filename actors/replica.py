@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from actors.reasons import reason
+from actors.reasons import lasting, named_reason, own_error, passing, reason
 from actors.teacher import Scorer
 from tutelage.signals.exchange import Request
 
@@ -21,7 +21,17 @@ class ReplicaAwayError(ReplicaLostError):
 
 
 class ReplicaFailedError(Exception):
-    """The replica lives, and answered with an exception."""
+    """The replica lives, and answered with an exception, or with what is no answer."""
+
+    def __init__(self, words: str, *, lasting: bool = False, passing: bool = False, fix: str = "") -> None:
+        """Args:
+        words: why, in a line.
+        lasting: any other replica would fail in the same way.
+        passing: two that fail in the same way prove nothing.
+        fix: what the teacher's own error says that helps.
+        """
+        super().__init__(words)
+        self.lasting, self.passing, self.fix = lasting, passing, fix
 
 
 class ReplicaLateError(Exception):
@@ -32,7 +42,15 @@ def as_given(error: BaseException) -> Exception:
     """An error of this module as it is; any other as what the replica failed with."""
     if isinstance(error, ReplicaLostError | ReplicaFailedError | ReplicaLateError):
         return error
-    return ReplicaFailedError(reason(error))
+    return failed(error)
+
+
+def failed(error: BaseException) -> ReplicaFailedError:
+    """What the teacher's own code raised."""
+    ours = own_error(error)
+    return ReplicaFailedError(
+        named_reason(error), lasting=lasting(error), passing=passing(error), fix=ours.fix if ours else ""
+    )
 
 
 def _nothing() -> None:
@@ -144,5 +162,5 @@ def _from_ray(error: BaseException) -> Exception:
     if isinstance(error, ray.exceptions.ActorUnavailableError):
         return ReplicaAwayError(reason(error))
     if isinstance(error, ray.exceptions.RayTaskError) or not isinstance(error, ray.exceptions.RayError):
-        return ReplicaFailedError(reason(error))
+        return failed(error)
     return ReplicaLostError(reason(error))

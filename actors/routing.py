@@ -28,9 +28,13 @@ class Routing:
             replicas, key=lambda replica: (now < self._avoid.get(replica, now), self._weights[replica])
         )
 
-    def weight(self, replica: Replica) -> int:
-        """Tokens that it has been asked for and has not answered, those of dropped questions too."""
-        return self._weights[replica]
+    def lighter(self, replicas: Iterable[Replica], slow: Replica, but: set[Replica]) -> list[Replica]:
+        """Those with fewer unanswered tokens than the slow one, dropped questions counted, `but` these."""
+        return [
+            replica
+            for replica in replicas
+            if replica is not slow and replica not in but and self._weights[replica] < self._weights[slow]
+        ]
 
     def sent(self, attempt: Attempt) -> None:
         """The replica has so much more to do."""

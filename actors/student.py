@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from actors.board import Poster
 from actors.counters import TeacherCounters
-from actors.lean_trainer import Ending, lean_trainer, said
+from actors.lean_trainer import Ending, certain, lean_trainer, said
 from actors.live import together
 from actors.members import Fleets
-from actors.reasons import reason
+from actors.reasons import named_reason, reason
 from actors.signals import signals_ignored
 from actors.training import Training, TrainState
 from tutelage.config.update import SI
@@ -260,9 +260,12 @@ def _failure(run: str, error: Exception) -> TrainError:
         kind = DivergedError if isinstance(ours, DivergedError) else TrainError
         return kind(ours.problem if ours.problem.startswith(run) else f"{run}: {ours.problem}", fix=ours.fix)
     failures = getattr(error, "worker_failures", None) or {}
-    text = reason(next(iter(failures.values()), error))
+    sure = certain(error)
+    text = reason(next(iter(failures.values()), error)) if sure is None else named_reason(sure)
     if "OutOfMemory" in str(error) or "out of memory" in str(error):
         fix = "lower train.batch_size or train.micro_batch_size, or raise train.zero_stage"
+    elif sure is not None:
+        fix = "repeating would end the same: correct what it names, in the job or the model's folder"
     else:
         fix = "repeat the command: it goes on from the last checkpoint; --fresh starts again"
     return TrainError(f"{run}: {text}", fix=fix)

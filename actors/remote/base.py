@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from actors.remote.http import RefusedError
+from tutelage.errors import RefusedError
 from tutelage.signals.exchange import Request
 from tutelage.signals.packet import Packet
 from tutelage.signals.spec import PayloadSpec

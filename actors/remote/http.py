@@ -20,23 +20,13 @@ from typing import Any
 import httpx
 
 from tutelage.config.remote import OipRemote, OpenAIRemote
-from tutelage.errors import ConfigError, TeacherError
+from tutelage.errors import ConfigError, RefusedError, TeacherError
 
 RETRIED = (429, 502, 503, 504)
 """The server is there and will answer later; other codes would come again."""
 CONNECT_S = 5.0
 BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 8.0
-
-
-class RefusedError(TeacherError):
-    """The server answered, and it is no answer to the question."""
-
-    def __init__(self, problem: str, *, fix: str = "", status: int = 0, said: str = "") -> None:
-        super().__init__(problem, fix=fix)
-        self.status = status
-        self.said = said
-        """The server's own words."""
 
 
 class Server:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.remote.base import part, same_name, wrong
-from actors.remote.http import RefusedError, Server
+from actors.remote.http import Server
 from tutelage.config.remote import OipRemote
-from tutelage.errors import ConfigError, TeacherError
+from tutelage.errors import ConfigError, RefusedError, TeacherError
 from tutelage.signals.exchange import Request, batch_digest
 from tutelage.signals.packet import Packet
 from tutelage.signals.spec import PayloadSpec

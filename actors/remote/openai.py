@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from actors.remote.base import part, same_name, wrong
-from actors.remote.http import RefusedError, Server
+from actors.remote.http import Server
 from actors.remote.logprobs import Ids, LogP, echo_rows, prompt_rows
-from tutelage.errors import ConfigError, TeacherError
+from tutelage.errors import ConfigError, RefusedError, TeacherError
 from tutelage.signals.exchange import Request
 from tutelage.signals.packet import Counts, Packet
 from tutelage.signals.spec import PayloadSpec

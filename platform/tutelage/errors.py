@@ -6,6 +6,7 @@ TutelageError            exit code 3 unless said otherwise
 ├── ModelError       2   a model folder does not fit the task
 ├── GateError        1   everything ran, and the result is not good enough
 ├── TeacherError     3   a teacher is lost, late, or answers nonsense
+│   └── RefusedError     a server answered, and it is no answer to the question
 ├── StoreError       3   runs, versions, signals or artifacts cannot be read or written
 ├── TrainError       3   a training ended without a result
 ├── ServeError       3   an endpoint did not come up or did not answer
@@ -68,6 +69,16 @@ class GateError(TutelageError):
 
 class TeacherError(TutelageError):
     """A teacher that is lost, late, or whose reply does not belong to the batch."""
+
+
+class RefusedError(TeacherError):
+    """A teacher's server answered, and it is no answer to the question."""
+
+    def __init__(self, problem: str, *, fix: str = "", status: int = 0, said: str = "") -> None:
+        super().__init__(problem, fix=fix)
+        self.status = status
+        self.said = said
+        """The server's own words."""
 
 
 class StoreError(TutelageError):

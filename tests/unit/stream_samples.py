@@ -143,7 +143,9 @@ class FakeReplica:
             elif fault == "away":
                 future.set_exception(ReplicaAwayError("the actor is restarting"))
             elif fault == "raises":
-                future.set_exception(ValueError("no such row"))
+                future.set_exception(RuntimeError("no such row"))
+            elif fault == "refuses":
+                future.set_exception(ValueError("truncation length is not a multiple of 8"))
             else:
                 future.set_result(answer())
 

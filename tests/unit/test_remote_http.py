@@ -10,9 +10,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from actors.remote.http import RefusedError
 from tests.unit.remote_samples import Time, server
-from tutelage.errors import ConfigError, TeacherError
+from tutelage.errors import ConfigError, RefusedError, TeacherError
 
 pytestmark = pytest.mark.unit
 

@@ -6,6 +6,7 @@ Shapes: N examples.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,13 @@ def packet_fault(request: Request, packet: Packet) -> str | None:
         if found:
             return found
     return kind.fault(request.spec, {name: column.values for name, column in packet.columns.items()})
+
+
+def head_fault(head_VH: Any) -> str | None:
+    """What is wrong with an output layer, as `fault` says it."""
+    if not isinstance(head_VH, np.ndarray) or head_VH.ndim != 2 or head_VH.dtype != np.float32:
+        return "its output layer is no float32 matrix"
+    return None if np.isfinite(head_VH).all() else "its output layer holds NaN or infinity"
 
 
 def _column_fault(name: str, column: Column, layout: ColumnLayout) -> str | None:
