@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from actors.remote.base import part, same_name, wrong
 from actors.remote.http import Server
 from tutelage.config.remote import OipRemote
+from tutelage.data.padding import mask_rows, pad_rows, padded_width
 from tutelage.errors import ConfigError, RefusedError, TeacherError
 from tutelage.signals.exchange import Request, batch_digest
 from tutelage.signals.packet import Packet
 from tutelage.signals.spec import PayloadSpec
+from tutelage.tokenizer import read_texts
 
 PROBES = ["A small sentence.", "Another one, which is a little longer."]
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -176,21 +178,24 @@ class OipModel:
             rank = len(first.get("shape") or [-1])
             shape = [len(texts), *[1] * (rank - 1)]
             return [{"name": first["name"], "shape": shape, "datatype": "BYTES", "data": texts}]
-        tokens = self._tokenizer(
-            texts,
-            truncation=True,
-            max_length=self._max_tokens,
-            padding=True,
-            pad_to_multiple_of=8,
-            return_tensors="np",
-            return_token_type_ids="token_type_ids" in self._inputs,
-        )
+        found = read_texts(self._tokenizer, texts, self._max_tokens)
+        lengths = [len(tokens.ids) for tokens in found]
+        width = padded_width(max(lengths), self._max_tokens)
+        pad = self._tokenizer.pad_token_id or 0
+        none = np.zeros(0, np.int32)
+        filled = {
+            "input_ids": pad_rows([tokens.ids for tokens in found], pad, width),
+            "attention_mask": mask_rows(lengths, width),
+            "token_type_ids": pad_rows(
+                [none if tokens.types is None else tokens.types for tokens in found], 0, width
+            ),
+        }
         return [
             {
                 "name": name,
-                "shape": list(tokens[name].shape),
+                "shape": list(filled[name].shape),
                 "datatype": tensor["datatype"],
-                "data": tokens[name].ravel().tolist(),
+                "data": filled[name].ravel().tolist(),
             }
             for name, tensor in self._inputs.items()
         ]

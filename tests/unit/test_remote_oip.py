@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_token_ids_go_in_where_the_model_wants_them(tmp_path: Path) -> None:
         alone = logits(served, sample.texts_request([text], DENSE), tokenizer=folder)
         assert np.array_equal(alone[0], together[n])
     assert not np.array_equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("limit", [3, 5, 7, 8, 9, 13])
+def test_token_ids_are_cut_at_any_limit(tmp_path: Path, limit: int) -> None:
+    served = sample.V2(inputs=TOKENS)
+    spec = replace(sample.oip_spec(sample.byte_tokenizer_in(tmp_path)), max_tokens=limit)
+    client = RemoteTeacher(spec, 0, transport=httpx.MockTransport(served))
+    client.score(sample.texts_request(["word " * 9, "two"], DENSE))
+    assert [tensor["shape"] for tensor in served.asked[0]["inputs"]] == [[2, limit], [2, limit]]
 
 
 def test_token_ids_without_a_tokenizer_are_refused() -> None:

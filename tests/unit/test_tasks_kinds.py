@@ -132,6 +132,7 @@ class Spoken:
     """
 
     device = torch.device("cpu")
+    config = SimpleNamespace(model_type="rule")
 
     def __init__(self, tokenizer: Any, task: str) -> None:
         self._tokenizer = tokenizer

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.errors import DataError, ModelError
+from tutelage.errors import ModelError
+from tutelage.tokenizer import check_room
 
 Ints = NDArray[np.int32]
 
@@ -60,12 +61,7 @@ def encode_texts(
     """
     check_fast(tokenizer, str(getattr(tokenizer, "name_or_path", "")) or "tokenizer")
     pair = questions is not None
-    room = max_tokens - tokenizer.num_special_tokens_to_add(pair=pair)
-    if room < 1 + pair:
-        raise DataError(
-            f"data.max_tokens is {max_tokens}, and special tokens alone take {max_tokens - room}",
-            fix=f"data.max_tokens={max_tokens - room + 16} or more",
-        )
+    room = check_room(tokenizer, max_tokens, pair=pair)
     first = [texts] if questions is None else [_fitted(tokenizer, questions, room // 2), texts]
     found = tokenizer(
         *[list(part) for part in first],

@@ -23,6 +23,7 @@ from tutelage.config.data import Pick
 from tutelage.config.task import TaskName
 from tutelage.data.batch import Batch, Ints
 from tutelage.data.labels import UNLABELLED
+from tutelage.data.padding import padded_width
 from tutelage.data.ragged import Ragged
 from tutelage.data.splits import SPLITS
 from tutelage.data.table import MappedTable
@@ -34,8 +35,6 @@ __all__ = ["Batch", "Examples", "Selection"]
 MAX_TOKENS_KEY = b"tutelage.max_tokens"
 TASK_KEY = b"tutelage.task"
 VOCABULARY_KEY = b"tutelage.vocabulary"
-PAD_MULTIPLE = 8
-"""T is a multiple of this (or max_tokens), so that few different shapes occur."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,8 @@ class Examples:
             pad_id: token that fills the right side.
         """
         lengths = self._ids.lengths[rows]
-        ids_BT = np.full((len(rows), self._padded(lengths)), pad_id, np.int64)
+        longest = int(lengths.max()) if len(lengths) else 1
+        ids_BT = np.full((len(rows), padded_width(longest, self.max_tokens)), pad_id, np.int64)
         self._ids.fill(ids_BT, rows)
         mask_BT = np.arange(ids_BT.shape[1])[None, :] < lengths[:, None]
         types_BT = None
@@ -226,11 +226,6 @@ class Examples:
             token_types_BT=types_BT,
             vocabulary=self.vocabulary,
         )
-
-    def _padded(self, lengths: NDArray[np.int32]) -> int:
-        longest = int(lengths.max()) if len(lengths) else 1
-        rounded = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
-        return min(rounded, self.max_tokens) if self.max_tokens else rounded
 
 
 def _default_cache() -> Path:

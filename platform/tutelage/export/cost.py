@@ -35,7 +35,8 @@ from tutelage.export.quantise import RECIPES, apply_recipe
 from tutelage.export.session import Classifier, OnnxClassifier
 from tutelage.export.spec import Variant
 from tutelage.files import atomic_write, digest_text
-from tutelage.models.architecture import base_config, build, rows_before, student_config
+from tutelage.models.architecture import base_config, build, student_config
+from tutelage.models.positions import usable_tokens
 
 ROUND_S = 0.2
 LEAST_RUNS, MOST_RUNS = 5, 200
@@ -153,8 +154,7 @@ def _config(
         config = base_config(base, task, layers)
     else:
         config = student_config(architecture, base, task)
-    rows = getattr(config, "max_position_embeddings", None)
-    positions = None if rows is None else rows - rows_before(config)
+    positions = usable_tokens(config)
     if positions is not None and tokens > positions:
         raise ModelError(
             f"latency at {tokens} tokens: the student has {positions} positions",

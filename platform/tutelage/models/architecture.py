@@ -27,6 +27,7 @@ from tutelage.config.models import LoraFinetune, Method, PartialFinetune
 from tutelage.config.task import Task, TaskName
 from tutelage.errors import ModelError
 from tutelage.models.load import AUTO_CLASSES, set_labels
+from tutelage.models.positions import rows_before
 
 _NAMES = {
     "depth": ("num_hidden_layers",),
@@ -60,11 +61,6 @@ _SAME_LAYER = (
     "inner_group_num",
 )
 """What must be equal beside width, heads and feed_forward for a layer to fit another model."""
-_BEHIND_PADDING = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text"}
-    | {"longformer", "ibert", "xmod", "esm", "lilt", "layoutlmv3", "luke", "markuplm"}
-)
-"""Families whose position ids start at pad_token_id + 1."""
 
 
 def student_config(architecture: Architecture, base: str | Path, task: Task) -> Any:
@@ -287,15 +283,6 @@ def _inherited(plain: Any, old: Any, shape: set[str | None]) -> dict[str, Any]:
     if positions and hasattr(plain, key):
         values[key] = positions - rows_before(old) + rows_before(plain, old.pad_token_id)
     return values
-
-
-def rows_before(config: Any, pad: int | None = None) -> int:
-    """Rows of the position table that stand for no position."""
-    if config.model_type == "mpnet":
-        return 2  # its padding row is 1, whatever the config says
-    if config.model_type not in _BEHIND_PADDING:
-        return 0
-    return int(config.pad_token_id if pad is None else pad) + 1
 
 
 def _rank(plain: Any, old: Any) -> int:

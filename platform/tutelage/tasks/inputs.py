@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutelage.data.padding import mask_rows, pad_rows, padded_width
+from tutelage.models.positions import padding_side
+
 Ints = NDArray[np.int32]
 
 ABSENT = -1e4
 """Logit of what cannot be chosen: finite, so that 0 times it is 0; its probability is 0 up to T = 50."""
-PAD_MULTIPLE = 8
 
 
 def padded(
@@ -28,26 +30,20 @@ def padded(
     max_tokens: int,
     types: Sequence[Ints | None] | None = None,
 ) -> dict[str, Tensor]:
-    """Tokens padded on the right, on the model's device: int64 [B, T] each.
+    """Padded tokens on the model's device: int64 [B, T] each; T never goes beyond `max_tokens`.
 
-    T is a multiple of 8, but never beyond `max_tokens`, since a model may have no position after it.
-    Token types are left out where the model does not take them.
+    They are padded on the right, or on the left for a model that answers from its last place. Token types
+    are left out where the model does not take them.
     """
-    longest = max((len(row) for row in ids), default=1)
-    width = max(longest, min(-(-longest // PAD_MULTIPLE) * PAD_MULTIPLE, max_tokens))
-    pad = tokenizer.pad_token_id
-    ids_BT = np.full((len(ids), width), 0 if pad is None else pad, np.int64)
-    mask_BT = np.zeros_like(ids_BT)
-    types_BT = np.zeros_like(ids_BT)
-    for n, row in enumerate(ids):
-        ids_BT[n, : len(row)] = row
-        mask_BT[n, : len(row)] = 1
-        own = None if types is None else types[n]
-        if own is not None:
-            types_BT[n, : len(row)] = own
-    arrays = {"input_ids": ids_BT, "attention_mask": mask_BT}
-    if types is not None and types and types[0] is not None and accepts(model, "token_type_ids"):
-        arrays["token_type_ids"] = types_BT
+    lengths = [len(row) for row in ids]
+    width, side = padded_width(max(lengths, default=1), max_tokens), padding_side(model.config)
+    arrays = {
+        "input_ids": pad_rows(ids, tokenizer.pad_token_id or 0, width, side),
+        "attention_mask": mask_rows(lengths, width, side),
+    }
+    own = [row for row in types or () if row is not None]
+    if own and accepts(model, "token_type_ids"):
+        arrays["token_type_ids"] = pad_rows(own, 0, width, side)
     return {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
 
 

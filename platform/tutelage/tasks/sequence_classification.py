@@ -19,6 +19,8 @@ from tutelage.signals.exchange import Request, batch_digest
 from tutelage.signals.packet import Counts
 from tutelage.signals.spec import PayloadSpec
 from tutelage.tasks.base import StudentRows, TeacherRows, spread
+from tutelage.tasks.inputs import padded
+from tutelage.tokenizer import read_texts
 
 
 class SequenceClassificationKind:
@@ -43,15 +45,10 @@ class SequenceClassificationKind:
 
     def score(self, model: Any, tokenizer: Any, request: Request, max_tokens: int) -> TeacherRows:
         """Logits [B, C] in the model's own order of classes."""
-        tokens_BT = tokenizer(
-            request.texts,
-            truncation=True,
-            max_length=max_tokens,
-            padding=True,
-            pad_to_multiple_of=8,
-            return_tensors="pt",
-        ).to(model.device)
-        return TeacherRows(model(**tokens_BT).logits.float(), np.ones(len(request), np.int32))
+        found = read_texts(tokenizer, request.texts, max_tokens)
+        types = [tokens.types for tokens in found]
+        inputs = padded(model, tokenizer, [tokens.ids for tokens in found], max_tokens, types)
+        return TeacherRows(model(**inputs).logits.float(), np.ones(len(request), np.int32))
 
     def student(self, output: Any, batch: Batch) -> StudentRows:
         """Logits [B, C]."""

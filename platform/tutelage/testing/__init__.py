@@ -15,6 +15,7 @@ from tutelage.testing.classification import (
     tiny_texts,
     tiny_words,
 )
+from tutelage.testing.families import FAMILIES, tiny_family
 from tutelage.testing.models import tiny_model
 from tutelage.testing.rows import (
     TAGS,
@@ -24,16 +25,21 @@ from tutelage.testing.rows import (
     tiny_task_rows,
     tiny_task_words,
 )
+from tutelage.testing.tokenizers import sentences, small_tokenizer
 
 __all__ = [
     "DOMAINS",
+    "FAMILIES",
     "LABELS",
     "POSITIONS",
     "SPECIAL",
     "TAGS",
+    "sentences",
+    "small_tokenizer",
     "tiny_answers",
     "tiny_classifier",
     "tiny_completions",
+    "tiny_family",
     "tiny_model",
     "tiny_rows",
     "tiny_tagged",
