@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tutelage.config.objectives import Validated
 from tutelage.data.catalog import resolve_model
 from tutelage.errors import TrainError
 from tutelage.files import atomic_write
+from tutelage.holder import Fence
 from tutelage.models.describe import describe, teacher_label_order
 from tutelage.models.fingerprint import fingerprint
 from tutelage.progress import Progress, Stage
@@ -79,7 +80,8 @@ def distill(
                 measured = measure_teachers(asked, stage)
         if result is None:
             with ui.stage("distill") as stage:
-                result = _train(student_training(space, specs, run, storage, measured), fleet, stage)
+                training = student_training(space, specs, run, storage, measured)
+                result = _train(training, space.runs, fleet, stage)
             remember(space.home, specs, result["teachers"])
         with ui.stage("judge") as stage:
             replicas = fleet.ready(LOAD_DEADLINE_S)
@@ -149,8 +151,9 @@ def student_training(
     )
 
 
-def _train(training: Training, fleet: Fleet, stage: Stage) -> dict[str, Any]:
+def _train(training: Training, runs: Path, fleet: Fleet, stage: Stage) -> dict[str, Any]:
     run = training.run
+    training = replace(training, fence=Fence.of(runs, run))
     board = RayBoard.start()
     try:
         with board.watch(lambda posts: show_training(stage, training, posts)):

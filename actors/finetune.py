@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from actors.workspace import Workspace, finetune_run, finished, forget, tokenize
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import CrossEntropy, Uniform
 from tutelage.errors import TrainError
+from tutelage.holder import Fence
 from tutelage.progress import Progress, Stage
 
 
@@ -49,7 +50,8 @@ def finetune(
             result = finished(space, run) or {}
             done[teacher.name] = Finetuned(run, space.runs / run / "model", result, reused=True)
         else:
-            todo[teacher.name] = training_of(space, teacher, run, storage)
+            training = training_of(space, teacher, run, storage)
+            todo[teacher.name] = replace(training, fence=Fence.of(space.runs, run))
     if not todo:
         return done
     with ui.stage("finetune") as stage:

@@ -213,7 +213,8 @@ def _write_model(
 
     model = training.model()
     model.load_state_dict(weights, strict=True)
-    with whole_folder(Path(training.output), replace=True) as folder:
+    check = training.fence.check if training.fence else None
+    with whole_folder(Path(training.output), replace=True, check=check) as folder:
         merged(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if path is not None:

@@ -16,6 +16,7 @@ from tutelage.config.schedule import value_at
 from tutelage.config.task import Task
 from tutelage.config.train import TrainConfig
 from tutelage.config.update import CHAMPION, Distil, Regulariser
+from tutelage.holder import Fence
 from tutelage.signals.spec import PayloadSpec
 
 
@@ -82,6 +83,8 @@ class Training:
     """Labelled rows of earlier slices that are looked at on the way; they decide nothing."""
     groups: tuple[int, ...] = ()
     """Of each class; classes of different groups do not compete. All do where it is empty."""
+    fence: Fence | None = None
+    """Shuts this training out when another process takes its run; none for one that nobody recorded."""
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the validated combiner goes by: slice -> teacher -> NLL; empty for other combiners."""
 

@@ -108,6 +108,8 @@ class RayKeeper:
         """Each worker saves its part into a folder of its own; Ray Train puts them together."""
         from safetensors.torch import save_file
 
+        if self._training.fence is not None:
+            self._training.fence.check()
         with tempfile.TemporaryDirectory(prefix="tutelage-") as name:
             folder = Path(name)
             self._engine.save(folder)

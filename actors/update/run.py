@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from actors.update.training import champion_of, plain_training, specs_of, traini
 from actors.workspace import finished, forget
 from tutelage.config.update import CHAMPION
 from tutelage.errors import DivergedError
+from tutelage.holder import Fence
 from tutelage.progress import Progress, Stage
 
 
@@ -141,6 +142,7 @@ class _Fleet:
         known = finished(self._update.space, training.run)
         if known is not None:
             return known
+        training = replace(training, fence=Fence.of(self._update.space.runs, self._update.run))
         specs = specs_of(self._update)
         if self._fleet is None and training.payloads:
             configs = {one.name: one for one in self._update.space.job.teachers} | {

@@ -60,7 +60,7 @@ def test_a_killed_process_leaves_no_folder_and_the_next_one_clears_its_rest(tmp_
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "made")], env=environment, check=False)
     assert done.returncode == -9
     assert not (tmp_path / "made").exists()
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2
     with whole_folder(tmp_path / "made"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
@@ -75,3 +75,42 @@ def test_a_target_that_cannot_be_made_is_an_error(tmp_path):
 
     with pytest.raises(OSError, match="Not a directory"):
         build()
+
+
+def test_who_builds_elsewhere_is_left_alone_for_a_day(tmp_path, monkeypatch):
+    """Another machine's processes cannot be looked for; a step of the clock here does not make them old."""
+    import tutelage.data.folders as folders
+
+    with monkeypatch.context() as there:
+        there.setattr(folders, "boot", lambda: "another machine")
+        left = folders.tempfile.mkdtemp(dir=tmp_path, prefix=folders._prefix(tmp_path / "made"))
+    (tmp_path / left / "part").write_text("x")
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    with whole_folder(tmp_path / "made"):
+        pass
+    assert (tmp_path / left / "part").exists()
+    for path in (tmp_path / left / "part", tmp_path / left):
+        os.utime(path, (1e9, 1e9))
+    with whole_folder(tmp_path / "made", replace=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_two_who_build_the_same_leave_each_other_alone(tmp_path):
+    """On one machine, in whatever containers: the lock is the kernel's, and pids are not asked for."""
+    code = (
+        "import sys; from pathlib import Path; from tutelage.data.folders import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'a').write_text('x'); print(folder, flush=True); input()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "made")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as other:
+        folder = other.stdout.readline().strip()
+        with whole_folder(tmp_path / "made"):
+            pass
+        assert os.path.exists(f"{folder}/a")
+        other.communicate("\n")
+    assert other.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]

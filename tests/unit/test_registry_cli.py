@@ -136,3 +136,14 @@ def test_an_unknown_status_says_which_there_are() -> None:
     code, _, err = call("runs", "ls", "--status", "finished")
     assert code == 2
     assert "running, done, failed, interrupted" in err
+
+
+def test_a_run_is_released_from_its_holder_who_is_named(registry: Registry) -> None:
+    registry.runs.start("d-1", "distill", "reviews", "", digest="abc")
+    code, out, _ = call("runs", "release", "d-1")
+    assert code == 0
+    assert f"d-1 was held by process {os.getpid()} on " in out
+    assert json.loads(call("runs", "show", "d-1", "--json")[1])["status"] == "interrupted"
+    code, _, err = call("runs", "release", "d-1")
+    assert code == 3
+    assert "is interrupted already" in err

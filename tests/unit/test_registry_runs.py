@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +10,6 @@ import pytest
 
 from tutelage.errors import ConfigError, StoreError
 from tutelage.registry import Database, Runs
-from tutelage.registry.runs import Process, is_alive
 
 pytestmark = pytest.mark.unit
 
@@ -58,37 +54,6 @@ def test_a_run_keeps_what_it_was_started_with_and_what_it_measured(runs: Runs, c
     assert run.figures["loss"] != run.figures["loss"]
 
 
-def test_a_run_whose_process_is_gone_is_interrupted_and_can_go_on(database: Database) -> None:
-    gone = Process(socket.gethostname(), 4_190_000, 5.0)
-    start(Runs(database, process=gone), "d-1")
-    runs = Runs(database)
-    assert runs.get("d-1").status == "interrupted"
-    assert [run.run_id for run in runs.list(status="interrupted")] == ["d-1"]
-    assert runs.list(status="running") == []
-    start(runs, "d-1")
-    assert (runs.get("d-1").status, runs.get("d-1").pid) == ("running", os.getpid())
-
-
-def test_a_process_that_ended_is_not_alive() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    import psutil
-
-    process = Process(socket.gethostname(), child.pid, psutil.Process(child.pid).create_time())
-    assert is_alive(process)
-    child.communicate(b"\n")
-    assert not is_alive(process)
-
-
-def test_a_later_process_with_the_same_pid_is_another_one() -> None:
-    me = Process.this()
-    assert is_alive(me)
-    assert not is_alive(Process(me.host, me.pid, me.started - 100))
-
-
-def test_a_process_on_another_host_is_taken_to_live() -> None:
-    assert is_alive(Process("some-other-host", 1, 0.0))
-
-
 def test_a_done_run_cannot_start_again(runs: Runs) -> None:
     start(runs, "d-1")
     runs.finish("d-1", "done")
@@ -98,7 +63,7 @@ def test_a_done_run_cannot_start_again(runs: Runs) -> None:
 
 def test_a_running_run_cannot_start_twice(runs: Runs) -> None:
     start(runs, "d-1")
-    with pytest.raises(StoreError, match=f"is running in process {os.getpid()}"):
+    with pytest.raises(StoreError, match=f"is held by process {os.getpid()} on "):
         start(runs, "d-1")
 
 
@@ -139,8 +104,24 @@ def test_a_run_is_found_by_the_beginning_of_its_id(runs: Runs) -> None:
 
 
 def test_a_done_run_begins_anew_when_it_is_said(runs: Runs, clock: Clock) -> None:
+    """It takes the time of this making, not the time since the first."""
     start(runs, "d-1")
     runs.finish("d-1", "done", {"loss": 0.1})
     clock.now = 2000.0
     run = runs.start("d-1", "distill", "reviews", "", digest="abc", again=True)
     assert (run.status, run.figures, run.finished) == ("running", {}, None)
+    clock.now = 2049.0
+    assert runs.finish("d-1", "done").seconds == 49
+
+
+@pytest.mark.parametrize(("fresh", "seconds"), [(False, 30 + 49), (True, 49)])
+def test_a_run_that_goes_on_counts_the_work_on_it_and_no_pause(
+    runs: Runs, clock: Clock, fresh: bool, seconds: float
+) -> None:
+    start(runs, "d-1")
+    clock.now += 30
+    runs.finish("d-1", "failed")
+    clock.now += 5000
+    runs.start("d-1", "distill", "reviews", "", digest="abc", fresh=fresh)
+    clock.now += 49
+    assert runs.finish("d-1", "done").seconds == seconds

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tutelage.registry import Run, Runs
 
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List and show recorded runs."
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List, show and release runs."
 )
 
 
@@ -74,6 +74,24 @@ def show(
     console.result({**data, "config_yaml": run.config_yaml}, human.rstrip())
 
 
+@app.command()
+def release(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],
+) -> None:
+    """Take a run from a holder that is gone or hangs, so that its command can be repeated at once.
+
+    A holder that lives after all notices it at its next heart-beat and stops; it cannot write to the run.
+    """
+    from tutelage.cli.text import duration
+
+    console: Console = ctx.obj
+    run = _runs().release(run_id)
+    silent = "" if run.silent_s is None else f"; its last heart-beat was {duration(run.silent_s)} ago"
+    words = f"{run.run_id} was held by process {run.pid} on {run.host}{silent}. It is free"
+    console.result({"run": run.run_id, "host": run.host, "pid": run.pid, "silent_s": run.silent_s}, words)
+
+
 def _runs() -> Runs:
     from tutelage.files import home
     from tutelage.registry import open_registry
@@ -92,6 +110,7 @@ def _row(run: Run) -> dict[str, Any]:
         "seconds": run.seconds,
         "host": run.host,
         "pid": run.pid,
+        "silent_s": run.silent_s,
         "digest": run.digest,
         "parent": run.parent,
         "again": run.figures.get("again") or again(run.kind, run.run_id),

@@ -5,14 +5,18 @@ Each step takes what the ones before it gave, does nothing twice, and leaves its
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.errors import ConfigError
 from tutelage.files import home
+from tutelage.holder import Fence, Holder
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
@@ -74,7 +78,7 @@ def make_teachers(
     if only:
         _known(only, [teacher.name for teacher in space.job.teachers if teacher.finetune])
     todo = [run for _, run, done in finetune_plan(space, only) if fresh or not done]
-    with recorded(job, "finetune", todo) as figures:
+    with recorded(job, "finetune", todo, fresh=fresh) as figures:
         teachers = finetune(space, job.console, storage=session.storage, only=only, fresh=fresh)
         for teacher in teachers.values():
             figures[teacher.run] = _figures(teacher.result)
@@ -97,7 +101,7 @@ def make_student(
     specs = teacher_specs(space, teachers)
     run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
     todo = [run] if fresh or finished(space, run) is None else []
-    with recorded(job, "distill", todo, parent=parent) as figures:
+    with recorded(job, "distill", todo, parent=parent, fresh=fresh) as figures:
         student = distill(space, teachers, job.console, storage=session.storage, fresh=fresh)
         figures[run] = _figures(student.result)
     return student
@@ -220,25 +224,50 @@ def _card(
 
 @contextmanager
 def recorded(
-    job: Job, kind: str, runs: list[str], *, parent: str | None = None
+    job: Job, kind: str, runs: list[str], *, parent: str | None = None, fresh: bool = False
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """Record runs as running, then as done with the figures that the body gives, or as how they ended."""
+    """Hold runs while the body runs; record them as done with the figures that it gives, or as they ended.
+
+    A body that runs on after another process took a run is stopped as by Ctrl-C, and its writes are refused.
+
+    Raises:
+        StoreError: another process holds a run, or has taken one.
+    """
     from tutelage.config.load import job_digest
+    from tutelage.registry.leases import HeartBeats, taken
 
     name, digest = job.loaded.job.name, job_digest(job.loaded.job)
-    for run in runs:
-        job.registry.runs.start(run, kind, name, job.yaml, digest=digest, parent=parent, again=True)
+    start = partial(
+        job.registry.runs.start, kind=kind, job_name=name, config_yaml=job.yaml, digest=digest,
+        parent=parent, again=True, fresh=fresh,
+    )  # fmt: skip
     figures: dict[str, dict[str, Any]] = {}
+    held: list[str] = []
     status: Status = "failed"
-    try:
-        yield figures
-        status = "done"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    finally:
-        for run in runs:
-            job.registry.runs.finish(run, status, figures.get(run, {}))
+    with HeartBeats(job.registry.runs, interrupt_main) as hearts:
+        try:
+            for run in runs:
+                begun = start(run)
+                held.append(run)
+                Fence.raise_to(job.home / "runs", run, begun.fence, Holder.this())
+            yield figures
+            status = "done"
+        except KeyboardInterrupt:
+            if hearts.lost:
+                raise taken(hearts.lost[0]) from None
+            status = "interrupted"
+            raise
+        finally:
+            for run in held:
+                if run not in hearts.lost:
+                    job.registry.runs.finish(run, status, figures.get(run, {}))
+
+
+def interrupt_main() -> None:
+    """Stop what the main thread does, as Ctrl-C would: the signal also ends a wait in a system call."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def make_search(job: Job, opened: Opened, session: Session, *, fresh: bool = Fal
     from tutelage.cli.steps import recorded
 
     run = opened.id
-    with recorded(job, "tune", [] if opened.closed and not fresh else [run]) as figures:
+    with recorded(job, "tune", [] if opened.closed and not fresh else [run], fresh=fresh) as figures:
         found = search(opened, job.console, storage=session.storage, fresh=fresh)
         figures[run] = {
             "accuracy": found.best.value("accuracy"),

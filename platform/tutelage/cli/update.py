@@ -152,7 +152,7 @@ def make_candidate(
     versions = order.job.registry.versions
     inner = replace(order.job, loaded=replace(order.job.loaded, job=continued))
     assert job.update is not None
-    with recorded(inner, "update", [opened.run], parent=order.version.ref) as figures:
+    with recorded(inner, "update", [opened.run], parent=order.version.ref, fresh=fresh) as figures:
         updated = run_update(opened, order.job.console, storage=ray.storage, fresh=fresh)
         verdict = judge_forgetting(
             job.update.gate, updated.before.by_slice, updated.after.by_slice, updated.new_slices
@@ -172,6 +172,9 @@ def make_candidate(
             why = "the first update started from it"
             versions.set_alias(order.version.name, CHAMPION, order.version.id, why=why)
         version = record(inner, opened.space, out, result, scores, lineage)
+        alias = CANDIDATE if verdict.passed else REJECTED
+        why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
+        versions.set_alias(version.name, alias, version.id, why=why)
         seconds = time.monotonic() - begin
         figures[opened.run] = {
             "accuracy": updated.after.mean,
@@ -182,9 +185,6 @@ def make_candidate(
             "version": version.ref,
             "again": f"{words} --fresh",
         }
-    alias = CANDIDATE if verdict.passed else REJECTED
-    why = "the forgetting gate let it through" if verdict.passed else "; ".join(verdict.problems)
-    versions.set_alias(version.name, alias, version.id, why=why)
     candidate = Candidate(version, updated, verdict, seconds, state.about.history, state.about.groups)
     write_update(order, candidate, state, words)
     return candidate

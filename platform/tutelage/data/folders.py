@@ -2,47 +2,80 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
-import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tutelage.files import digest_text
+from tutelage.holder import boot
+
+SILENT_S = 24 * 3600.0
+"""What another machine builds is given up when it was not written to for so long."""
+_LOCK = ".lock"
 
 
 @contextmanager
-def whole_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def whole_folder(
+    target: Path, *, replace: bool = False, check: Callable[[], None] | None = None
+) -> Iterator[Path]:
     """Build a folder aside and rename it to `target` at the end of the body.
 
     An exception or a kill leaves nothing at `target`. When another process finished the same folder
     first, that one stays and this one is dropped; with `replace` this one takes its place.
+
+    Args:
+        check: called right before the folder appears; what it raises drops it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{_owner()}."))
-    try:
+    with _scratch(target) as scratch:
         yield scratch
         _sync(scratch)
+        if check is not None:
+            check()
         if replace:
-            _move_aside(target, scratch.parent)
+            _move_aside(target)
         try:
             scratch.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder beside `target` whose lock the kernel gives back however this process ends."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=_LOCK)
+    lock = Path(name)
+    scratch = lock.with_suffix("")
+    try:
+        with suppress(OSError):  # a file system without locks: only age says that nobody builds there
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        scratch.mkdir(mode=0o700)  # after its lock: who sweeps never sees it free
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+        os.close(handle)
 
 
-def _owner() -> str:
-    return f"{socket.gethostname().replace('.', '-')}.{os.getpid()}"
+def _prefix(target: Path) -> str:
+    return f".{target.name}.{digest_text(boot())[:8]}."
 
 
-def _move_aside(target: Path, parent: Path) -> None:
+def _lock_of(scratch: Path) -> Path:
+    return scratch.with_name(scratch.name + _LOCK)
+
+
+def _move_aside(target: Path) -> None:
     if not target.exists():
         return
-    old = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}.{_owner()}."))
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target)))
     try:
         target.rename(old / "old")
     except FileNotFoundError:
@@ -59,19 +92,33 @@ def _sync(folder: Path) -> None:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what processes of this machine left when they were killed while building `target`."""
-    host = socket.gethostname().replace(".", "-")
-    for path in target.parent.glob(f".{target.name}.{host}.*"):
-        pid = path.name.removeprefix(f".{target.name}.{host}.").split(".")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+    """Remove what nobody builds any more: left by a kill on this machine, or by a machine that is gone."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.\w{{8}}")
+    for path in [path for path in target.parent.iterdir() if ours.fullmatch(path.name)]:
+        lock = _lock_of(path)
+        here = path.name.startswith(_prefix(target)) and lock.exists()
+        if _is_free(lock) if here else _silent(path):
             shutil.rmtree(path, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def _is_free(lock: Path) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except OSError:
         return False
-    except PermissionError:
-        return True
-    return True
+
+
+def _silent(folder: Path) -> bool:
+    """Whether nothing below was written for long, on the clock of the file system alone."""
+    handle, name = tempfile.mkstemp(dir=folder.parent, prefix=".clock.")
+    os.close(handle)
+    now = Path(name).stat().st_mtime
+    os.unlink(name)
+    newest = folder.stat().st_mtime
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            newest = max(newest, path.stat().st_mtime)
+    return now - newest > SILENT_S

@@ -24,12 +24,15 @@ class Registry:
     versions: Versions
 
 
-def open_registry(home: Path, clock: Callable[[], float] = time.time) -> Registry:
+def open_registry(home: Path, clock: Callable[[], float] | None = None) -> Registry:
     """Database at $TUTELAGE_DB or home/registry.db, files at $TUTELAGE_ARTIFACTS or home/artifacts.
+
+    Without a `clock`, runs go by the database's and files by this machine's.
 
     Raises:
         StoreError: one of them cannot be opened.
     """
     database = Database.at_home(home)
-    artifacts = ArtifactStore(os.environ.get("TUTELAGE_ARTIFACTS") or home / "artifacts", clock)
-    return Registry(database, artifacts, Runs(database, clock), Versions(database, artifacts, home, clock))
+    here = clock or time.time
+    artifacts = ArtifactStore(os.environ.get("TUTELAGE_ARTIFACTS") or home / "artifacts", here)
+    return Registry(database, artifacts, Runs(database, clock), Versions(database, artifacts, home, here))

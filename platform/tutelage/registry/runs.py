@@ -1,21 +1,22 @@
-"""Runs: what was started, how it ended, and what it measured."""
+"""Runs: what was started, who holds it, how it ended, and what it measured."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
-import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tutelage.errors import ConfigError, StoreError
+from tutelage.holder import Holder
+from tutelage.registry import leases
 from tutelage.registry.database import Database
-from tutelage.registry.tables import RunRow
+from tutelage.registry.tables import LeaseRow, RunRow
 
 Status = Literal["running", "done", "failed", "interrupted"]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -29,49 +30,27 @@ class Run:
     kind: str
     job_name: str
     status: str
-    """`interrupted` also where the row says running and its process on this host is gone."""
+    """`interrupted` also where it never ended and nobody holds it."""
     host: str
     pid: int
     started: float
+    """When it was begun or gone on with; seconds since 1970."""
     finished: float | None
     digest: str
     config_yaml: str
     parent: str | None
     figures: dict[str, Any]
+    fence: int
+    """How often it was taken, the number of who took it last."""
+    spent: float
+    """Seconds of the attempts before, of which this one is the continuation."""
+    silent_s: float | None
+    """While it runs, seconds since its holder's last heart-beat."""
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None while it runs, and where its end is not known."""
-        return None if self.finished is None else self.finished - self.started
-
-
-@dataclass(frozen=True)
-class Process:
-    """Who runs: a host, a pid, and when that process started (seconds since 1970)."""
-
-    host: str
-    pid: int
-    started: float
-
-    @classmethod
-    def this(cls) -> Process:
-        """The calling process."""
-        import psutil
-
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
-
-
-def is_alive(process: Process) -> bool:
-    """False when the process was on this host and is gone; a process elsewhere is taken to live."""
-    import psutil
-
-    if process.host != socket.gethostname():
-        return True
-    try:
-        found = psutil.Process(process.pid)
-        return bool(abs(found.create_time() - process.started) < 2 and found.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+        """How long was worked on it; None while it runs, and where its end is not known."""
+        return None if self.finished is None else self.spent + self.finished - self.started
 
 
 class Runs:
@@ -79,21 +58,19 @@ class Runs:
 
     Args:
         database: where they are kept.
-        clock: seconds since 1970.
+        clock: seconds since 1970; the database's own clock when null.
         process: who starts runs here; the calling process when null.
-        alive: whether a process still runs.
     """
 
     def __init__(
         self,
         database: Database,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         *,
-        process: Process | None = None,
-        alive: Callable[[Process], bool] = is_alive,
+        process: Holder | None = None,
     ) -> None:
-        self._database, self._clock, self._alive = database, clock, alive
-        self._process = process
+        self._database, self._clock, self._process = database, clock, process
+        self._held: dict[str, int] = {}
 
     def start(
         self,
@@ -105,49 +82,85 @@ class Runs:
         digest: str,
         parent: str | None = None,
         again: bool = False,
+        fresh: bool = False,
     ) -> Run:
         """Record that this process begins a run, or goes on with one that failed or was interrupted.
 
-        With `again`, also a run that is done begins anew.
+        With `again`, also a run that is done begins anew; `fresh` says that nothing is gone on with.
 
         Raises:
-            StoreError: the run is done, or another process is running it.
+            StoreError: the run is done, or another process holds it.
         """
-        process = self._process or Process.this()
-        now = self._clock()
+        process = self._process or Holder.this()
         with self._database.write() as session:
-            row = session.get(RunRow, run_id)
+            now = self._now(session)
+            row, spent = session.get(RunRow, run_id), 0.0
             if row is None:
-                row = RunRow(run_id=run_id, started=now)
+                row = RunRow(run_id=run_id)
                 session.add(row)
             else:
-                self._may_go_on(row, again)
+                lease = session.get(LeaseRow, run_id)
+                self._may_go_on(row, lease, now, again)
+                if lease and row.status != "done" and not fresh:
+                    spent = lease.spent + max(0.0, (row.finished or lease.beat) - row.started)
             row.kind, row.job_name, row.config_yaml, row.digest = kind, job_name, config_yaml, digest
-            row.host, row.pid, row.process_started = process.host, process.pid, process.started
+            row.host, row.pid, row.process_started, row.started = process.host, process.pid, now, now
             row.status, row.finished, row.parent, row.figures = "running", None, parent, "{}"
+            lease = leases.take(session, row, process, now, spent=spent)
             session.flush()
-            return self._run(row)
+            run = self._run(row, lease, now)
+        self._hold(run_id, run.fence)
+        return run
 
     def finish(self, run_id: str, status: Status, figures: Mapping[str, Any] | None = None) -> Run:
-        """Record how a running run ended and what it measured. Raises StoreError when it does not run."""
+        """Record how a running run ended and what it measured, and let go of it.
+
+        Raises StoreError when it does not run, or another process took it.
+        """
         if status not in STATUSES or status == "running":
             raise ValueError(f"a run ends as done, failed or interrupted, not '{status}'")
         text = json.dumps(figures or {}, allow_nan=True)
-        with self._database.write() as session:
-            row = session.get(RunRow, run_id)
-            if row is None or row.status != "running":
-                state = "is not known" if row is None else f"is {row.status} already"
-                raise StoreError(f"run '{run_id}' {state}; only a running run can end", fix="start it first")
-            row.status, row.finished, row.figures = status, self._clock(), text
+        fence = self._let_go(run_id)
+        with self._database.write(guarded=False) as session:
+            if fence is not None:
+                leases.check(session, run_id, fence)
+            row = self._running(session, run_id)
+            row.status, row.finished, row.figures = status, self._now(session), text
             session.flush()
-            return self._run(row)
+            return self._run(row, session.get(LeaseRow, run_id), row.finished)
+
+    def release(self, run_id: str) -> Run:
+        """Take a run from whoever holds it: it counts as interrupted, and that process cannot write to it.
+
+        Gives the run as it was. Raises StoreError when it does not run.
+        """
+        before = self.get(run_id)
+        with self._database.write(guarded=False) as session:
+            row = self._running(session, before.run_id, "nothing: nobody holds it")
+            now = self._now(session)
+            row.status, row.finished = "interrupted", now
+            lease = session.get(LeaseRow, row.run_id)
+            if lease is not None:
+                row.finished = min(now, max(lease.beat, row.started))
+                lease.fence += 1
+        return before
+
+    def beat(self) -> list[str]:
+        """Say that this process lives; the runs that it holds no more."""
+        lost = []
+        for run_id, fence in list(self._held.items()):
+            with self._database.touch() as session:
+                if not leases.beat(session, run_id, fence, self._now(session)):
+                    lost.append(run_id)
+        return [run_id for run_id in lost if run_id in self._held]  # it may have ended meanwhile
 
     def get(self, run_id: str) -> Run:
         """A run by its id or the beginning of one. Raises ConfigError when none or several are meant."""
         with self._database.read() as session:
             row = session.get(RunRow, run_id)
             if row is not None:
-                return self._run(row)
+                lease = session.get(LeaseRow, run_id) if self._database.has_leases else None
+                return self._run(row, lease, self._now(session))
             known = list(session.scalars(select(RunRow.run_id)))
         found = [name for name in known if name.startswith(run_id)]
         if len(found) == 1:
@@ -168,29 +181,43 @@ class Runs:
         if job is not None:
             query = query.where(RunRow.job_name == job)
         with self._database.read() as session:
-            runs = [self._run(row) for row in session.scalars(query)]
+            now = self._now(session)
+            every = session.scalars(select(LeaseRow)) if self._database.has_leases else ()
+            held = {lease.run_id: lease for lease in every}
+            runs = [self._run(row, held.get(row.run_id), now) for row in session.scalars(query)]
         return [run for run in runs if status in (None, run.status)]
 
-    def _may_go_on(self, row: RunRow, again: bool) -> None:
-        status = self._status(row)
-        if status == "done" and not again:
+    def _now(self, session: Session) -> float:
+        return self._clock() if self._clock else self._database.now(session)
+
+    def _hold(self, run_id: str, fence: int) -> None:
+        self._held[run_id] = fence
+        self._database.guard(run_id, partial(leases.check, run_id=run_id, fence=fence))
+
+    def _let_go(self, run_id: str) -> int | None:
+        self._database.guard(run_id, None)
+        return self._held.pop(run_id, None)
+
+    def _running(self, session: Session, run_id: str, fix: str = "start it first") -> RunRow:
+        row = session.get(RunRow, run_id)
+        if row is None or row.status != "running":
+            state = "is not known" if row is None else f"is {row.status} already"
+            raise StoreError(f"run '{run_id}' {state}; only a running run can end", fix=fix)
+        return row
+
+    def _may_go_on(self, row: RunRow, lease: LeaseRow | None, now: float, again: bool) -> None:
+        if row.status == "done" and not again:
             raise StoreError(f"run '{row.run_id}' is done", fix="start a run with another id")
-        if status == "running":
-            raise StoreError(
-                f"run '{row.run_id}' is running in process {row.pid} on {row.host}",
-                fix="wait for it or stop that process",
-            )
+        if row.status == "running" and lease is not None and leases.is_held(row, lease, now):
+            raise leases.refused(row, lease, now)
 
-    def _status(self, row: RunRow) -> str:
-        process = Process(row.host, row.pid, row.process_started)
-        return "interrupted" if row.status == "running" and not self._alive(process) else row.status
-
-    def _run(self, row: RunRow) -> Run:
+    def _run(self, row: RunRow, lease: LeaseRow | None, now: float) -> Run:
+        held = row.status == "running" and leases.is_held(row, lease, now)
         return Run(
             run_id=row.run_id,
             kind=row.kind,
             job_name=row.job_name,
-            status=self._status(row),
+            status="interrupted" if row.status == "running" and not held else row.status,
             host=row.host,
             pid=row.pid,
             started=row.started,
@@ -199,4 +226,7 @@ class Runs:
             config_yaml=row.config_yaml,
             parent=row.parent,
             figures=json.loads(row.figures),
+            fence=lease.fence if lease else 0,
+            spent=lease.spent if lease else 0.0,
+            silent_s=max(0.0, now - lease.beat) if held and lease else None,
         )

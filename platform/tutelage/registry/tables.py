@@ -43,6 +43,22 @@ class RunRow(Base):
     figures: Mapped[str] = mapped_column(Text)
 
 
+class LeaseRow(Base):
+    """Who holds a run, as long as its heart beats. Stays when the run ends: its number only ever grows."""
+
+    __tablename__ = "leases"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    fence: Mapped[int]
+    """Counts those who took the run; a writer with a smaller number is shut out."""
+    machine: Mapped[str]
+    born: Mapped[int]
+    beat: Mapped[float]
+    """The last sign of life, on the database's clock."""
+    spent: Mapped[float]
+    """Seconds of the attempts before, of which this one is the continuation."""
+
+
 class VersionRow(Base):
     """One immutable version under one name."""
 
