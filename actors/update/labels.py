@@ -16,6 +16,8 @@ def all_labels(job: JobConfig, sources: Mapping[str, Source], known: list[str], 
     """The known classes, then those that the sources bring, sorted. Raises DataError."""
     found: set[str] = set()
     for name, source in sources.items():
+        if source.label is not None:
+            found.add(source.labels.get(source.label, source.label))
         if source.columns.label is None:
             continue
         for rows in open_source(name, source, home, job.task).read():

@@ -173,7 +173,7 @@ def test_a_changed_remote_file_changes_the_stamp():
 
 
 def test_the_format_can_be_named_when_the_ending_says_nothing(tmp_path):
-    path = tmp_path / "lines.txt"
+    path = tmp_path / "lines.log"
     jsonl(path, [{"text": "x", "label": "positive"}])
     assert raw(tmp_path, {"path": str(path), "format": "jsonl"}) == [(1, "x", "positive")]
     message = fails(tmp_path, {"path": str(path)})

@@ -274,8 +274,8 @@ def test_a_source_without_any_tag_is_refused(tmp_path: Path) -> None:
 
 def test_the_hub_names_tags_by_its_own_class_names(tmp_path: Path) -> None:
     from tutelage.config.data import HubSource
+    from tutelage.data.hub import hub_rows
     from tutelage.data.raw import Wanted
-    from tutelage.data.sources import _hub_rows
 
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
@@ -286,7 +286,7 @@ def test_the_hub_names_tags_by_its_own_class_names(tmp_path: Path) -> None:
     )
     data = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[1, 0]]}, features)
     source = HubSource(type="hub", dataset="x")
-    [batch] = _hub_rows(data, source, Wanted("s", "x", {"tokens": "tokens", "tags": "tags"}), ["B-PER", "O"])
+    [batch] = hub_rows(data, source, Wanted("s", "x", {"tokens": "tokens", "tags": "tags"}), ["B-PER", "O"])
     assert batch.values == {"tokens": [["a", "b"]], "tags": [["B-PER", "O"]]}
 
 

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tutelage.config.base import Positive, Section, Slug
 from tutelage.config.task import TaskName
 
 RowsOrShare = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(ge=0, lt=1)]
 SplitName = Literal["train", "validation", "test"]
+
+
+def _encoding(name: str) -> str:
+    """Python's own name of an encoding of texts."""
+    try:
+        found = codecs.lookup(name)
+        "".encode(name)
+    except (LookupError, UnicodeError) as problem:
+        raise ValueError(f"'{name}' is no encoding; use such as utf-8, utf-16, cp1252, gb18030") from problem
+    return "utf-8" if found.name == "utf-8-sig" else found.name
+
+
+def _sign(text: str) -> str:
+    if len(text) != 1 or text in "\r\n\ufeff" or text.isalnum():
+        raise ValueError(f"'{text}' is not one sign, such as a comma")
+    return text
+
+
+def _delimiter(text: str) -> str:
+    return "\t" if text == "tab" else _sign(text)
+
+
+def _quote(text: str) -> str:
+    return text if text in ("auto", "none") else _sign(text)
+
+
+Encoding = Annotated[str, AfterValidator(_encoding)]
+Delimiter = Annotated[str, AfterValidator(_delimiter)]
+Quote = Annotated[str, AfterValidator(_quote)]
 
 
 class Columns(Section):
@@ -94,6 +124,8 @@ class Splits(Section):
 
 class _Source(Section):
     columns: Columns = Columns()
+    label: str | None = None
+    """sequence-classification: the task label of all rows of this source, which then has no label column."""
     labels: dict[str, str] = Field(default={})
     """Value in the label column, or a tag -> task label, where they differ (`{"1": positive}`)."""
     slice: Slug | None = None
@@ -105,6 +137,18 @@ class _Source(Section):
     limit: Positive | None = None
     """Read at most this many rows."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_label_or_a_column(cls, data: object) -> object:
+        if not isinstance(data, dict) or data.get("label") is None:
+            return data
+        columns = data.get("columns") or {}
+        if not isinstance(columns, dict):
+            return data
+        if columns.get("label") is not None:
+            raise ValueError("label and columns.label exclude each other; remove one")
+        return {**data, "columns": {**columns, "label": None}}
+
 
 class FileSource(_Source):
     """Files on disk or behind any fsspec URL (`s3://`, `gs://`, `https://`)."""
@@ -112,8 +156,16 @@ class FileSource(_Source):
     type: Literal["files"] = "files"
     path: str
     """A file, a folder, a glob or an fsspec URL."""
-    format: Literal["auto", "parquet", "arrow", "jsonl", "csv"] = "auto"
-    """`auto` goes by the file's ending."""
+    format: Literal["auto", "parquet", "arrow", "jsonl", "csv", "text"] = "auto"
+    """`auto` goes by the file's ending. `text`: a text a line, in the column `text`."""
+    encoding: Encoding = "utf-8"
+    """jsonl, csv, text: how the file's characters are written: utf-8, utf-16, cp1252, gb18030, ..."""
+    delimiter: Delimiter | None = None
+    """csv: one sign, or `tab`; when null the comma, in .tsv the tab, or what a first line `sep=;` says."""
+    quote: Quote = "auto"
+    """csv: the sign around cells, or `none`. `auto` is ", but a sign of the text where it would join rows."""
+    header: bool | list[str] = True
+    """csv: false when the first line is a row, then columns are c1, c2, ...; or a list of their names."""
 
 
 class HubSource(_Source):

@@ -90,7 +90,7 @@ class JobConfig(Section):
                 raise ValueError(
                     f"{key}: source '{name}' is all {source.split}; only train rows are trained on"
                 )
-            if need_labels and source.columns.gold(self.task.type) is None:
+            if need_labels and source.label is None and source.columns.gold(self.task.type) is None:
                 column = "answers" if self.task.type == "question-answering" else "label"
                 column = "tags" if self.task.type == "token-classification" else column
                 raise ValueError(f"{key}: source '{name}' has no label column (columns.{column} is null)")
@@ -102,6 +102,8 @@ class JobConfig(Section):
         task = self.task
         for name, source in self.data.sources.items():
             key, columns = f"data.sources.{name}", source.columns
+            if source.label is not None and task.type != "sequence-classification":
+                raise ValueError(f"{key}.label: {task.type} has no label of a whole text; remove it")
             strange = columns.foreign(task.type)
             if strange:
                 raise ValueError(

@@ -37,6 +37,10 @@ class BadRows:
     first: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     """reason -> (file, row) of the first ones; row 0 is the whole file."""
     unknown_labels: dict[str, None] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What was read otherwise than it stands in the file, or passed over; these rows are not bad."""
+    hint: str = ""
+    """Which key would read the file better, as its reader thinks."""
 
     def add(self, reason: str, file: str, row: int) -> None:
         """Count one bad row; the places of the first ones of each reason are kept."""
@@ -63,6 +67,8 @@ def check_rows(batches: Iterator[RawRows], check: Check, bad: BadRows) -> Iterat
     for batch in batches:
         for flaw in batch.flaws:
             bad.add(flaw.reason, batch.file, flaw.row)
+        bad.remarks.update(remark.reason for remark in batch.remarks)
+        bad.hint = bad.hint or batch.hint
         good = GoodRows()
         keys = list(batch.values)
         for row, *values in zip(batch.rows, *batch.values.values(), strict=True):
@@ -94,6 +100,9 @@ def bad_rows_error(source: str, bad: BadRows, labels: list[str]) -> DataError:
         found = ", ".join(repr(label) for label in bad.unknown_labels)
         text += f"\n  labels found: {found}; allowed: {', '.join(labels)}"
         fix += f"; other names of a label go into data.sources.{source}.labels"
+    if bad.hint:
+        text += f"\n  {bad.hint.partition(':')[0]}"
+        fix = f"{bad.hint.partition(': ')[2]}; otherwise {fix}"
     return DataError(text, fix=fix)
 
 
@@ -102,7 +111,7 @@ def no_rows_error(source: str, bad: BadRows) -> DataError:
     why = ", ".join(f"{count} {reason}" for reason, count in bad.counts.most_common()) or "there are no rows"
     return DataError(
         f"data.sources.{source}: no row is left ({why})\n{bad.lines()}".rstrip(),
-        fix=f"check the files and data.sources.{source}.columns, or remove the source",
+        fix=bad.hint or f"check the files and data.sources.{source}.columns, or remove the source",
     )
 
 

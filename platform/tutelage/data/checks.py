@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,18 @@ class Checked:
 Check = Callable[[dict[str, Any]], Checked]
 
 
-def check_for(task: Task, label_of: LabelMap) -> Check:
-    """The check of a task's rows; it raises BadRowError or UnknownLabelError."""
+def check_for(task: Task, label_of: LabelMap, label: str | None = None) -> Check:
+    """The check of a task's rows; it raises BadRowError or UnknownLabelError.
+
+    Args:
+        task: decides what a row is.
+        label_of: value of a label column -> class.
+        label: sequence-classification: what all rows have, where there is no label column.
+    """
     if isinstance(task, QuestionAnswering):
         return lambda raw: _question(raw, task.unanswerable)
     return {
-        "sequence-classification": lambda raw: _sequence(raw, label_of),
+        "sequence-classification": lambda raw: _sequence(raw, label_of, label),
         "token-classification": lambda raw: _words(raw, label_of),
         "causal-lm": _language,
     }[task.type]
@@ -111,16 +118,17 @@ def _decode(raw: bytes) -> str:
 
 
 def as_label(raw: object) -> object:
+    """A value that may be a label, bytes as text. Raises UnknownLabelError for lists, dates and the like."""
     if isinstance(raw, bytes):
         return _decode(raw)
-    if raw is None or isinstance(raw, str | int | float):
+    if raw is None or isinstance(raw, str | int | float | Decimal):
         return raw
     raise UnknownLabelError(repr(raw)[:80])
 
 
-def _sequence(raw: dict[str, Any], label_of: LabelMap) -> Checked:
+def _sequence(raw: dict[str, Any], label_of: LabelMap, label: str | None) -> Checked:
     text = check_text(raw["text"])
-    return Checked(text, label_of(as_label(raw.get("label"))), text)
+    return Checked(text, label_of(as_label(raw.get("label", label))), text)
 
 
 def _words(raw: dict[str, Any], label_of: LabelMap) -> Checked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from decimal import Decimal
 
 from tutelage.errors import DataError
 
@@ -54,10 +55,15 @@ class LabelMap:
             return int(text)
         raise UnknownLabelError(text)
 
+    def spellings(self) -> frozenset[str]:
+        """All texts that stand for a label."""
+        numbers = map(str, range(len(self.labels))) if self.numbers_are_indices else ()
+        return frozenset([*self.index, *numbers])
+
 
 def label_text(value: object) -> str | None:
     """The value as text, as labels are compared; None where there is no label."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value == "" or (isinstance(value, float | Decimal) and math.isnan(value)):
         return None
     return _as_text(value)
 
@@ -69,6 +75,9 @@ def _is_number(text: str) -> bool:
 def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Decimal) and value.is_finite():
+        value = int(value) if value == value.to_integral_value() else value.normalize()
+        return f"{value:f}"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

@@ -36,7 +36,7 @@ from tutelage.data.labels import UNLABELLED, LabelMap
 from tutelage.data.sources import OpenSource, open_source
 from tutelage.data.splits import SPLITS, SplitPlan, SplitResult, assign, text_groups
 from tutelage.data.table import MappedTable
-from tutelage.errors import StoreError
+from tutelage.errors import DataError, StoreError
 from tutelage.files import digest_text
 from tutelage.progress import Stage
 
@@ -58,7 +58,7 @@ text that decides the split: the words, the context, the prompt.
 """
 TASK_SECTION_KEY = b"tutelage.task_section"
 
-FORMAT = "rows-1"
+FORMAT = "rows-2"
 """Raised when the same configuration and files would give another file."""
 _CHECKED = ("digest", "text", "label", "row")
 CHUNK_ROWS = 4096
@@ -81,6 +81,10 @@ class RowSet:
     """source -> rows with a label, over all splits."""
     overlaps: dict[str, int] = field(default_factory=dict)
     """source -> rows left out because another source holds the same text out for validation or test."""
+    remarks: dict[str, dict[str, int]] = field(default_factory=dict)
+    """source -> what was read otherwise than it stands in the file, or passed over -> how often."""
+    hints: dict[str, str] = field(default_factory=dict)
+    """source -> which key would read the file better, as its reader thinks; only where rows were left out."""
 
 
 def read_rows(job: JobConfig, home: Path, stage: Stage | None = None) -> RowSet:
@@ -158,6 +162,8 @@ def _write(
         bad={c.name: dict(c.bad.counts) for c in checked},
         labelled={},
         overlaps={c.name: r.overlaps for c, r in zip(checked, results, strict=True)},
+        remarks={c.name: dict(c.bad.remarks) for c in checked if c.bad.remarks},
+        hints={c.name: c.bad.hint for c in checked if c.bad.hint and c.bad.counts},
     )
     names = pa.array(list(sources), pa.string())
     slice_of = [source.slice or name for name, source in sources.items()]
@@ -172,14 +178,25 @@ def _write(
                 writer.write_batch(_with_names(schema, part, codes, (code, names), domain))
             source.path.unlink()
     if stage:
-        for name, reasons in rows.bad.items():
-            if reasons:
-                stage.note(f"{name}: left out {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")
-        for name, count in rows.overlaps.items():
-            if count:
-                stage.note(f"{name}: left out {count} rows whose text another source holds out")
+        for line in told(rows):
+            stage.note(line)
     saved = {key: value for key, value in asdict(rows).items() if key != "path"}
     (folder / "rows.json").write_text(json.dumps(saved, indent=1) + "\n")
+
+
+def told(rows: RowSet) -> list[str]:
+    """A line for all that was left out, or read otherwise than it stands in the files."""
+    lines = []
+    for name, reasons in rows.bad.items():
+        if reasons:
+            lines.append(f"{name}: left out {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")
+            lines += [f"{name}: {rows.hints[name]}"] if name in rows.hints else []
+    for name, count in rows.overlaps.items():
+        if count:
+            lines.append(f"{name}: left out {count} rows whose text another source holds out")
+    for name, reasons in rows.remarks.items():
+        lines.append(f"{name}: {', '.join(f'{n} x {reason}' for reason, n in reasons.items())}")
+    return lines
 
 
 def _check_source(
@@ -192,7 +209,13 @@ def _check_source(
     """
     labels = list(job.task.labels)
     section = job.data.sources[source.name]
-    check = check_for(job.task, LabelMap(source.name, labels, dict(section.labels)))
+    check = check_for(job.task, LabelMap(source.name, labels, dict(section.labels)), section.label)
+    if section.label is not None and section.label not in labels:
+        raise DataError(
+            f"data.sources.{source.name}.label: '{section.label}' is not one of task.labels: "
+            f"{', '.join(labels)}",
+            fix=f"add it to task.labels, or set data.sources.{source.name}.label to one of them",
+        )
     schema = _scratch_schema(job.task)
     bad = BadRows()
     digests: list[bytes] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,33 +12,27 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
-from tutelage.config.data import CatalogSource, FileSource, HubSource, Source
+from tutelage.config.data import CatalogSource, FileSource, Source
 from tutelage.config.task import Task
 from tutelage.data import catalog
-from tutelage.data.raw import (
-    BATCH_ROWS,
-    RawRows,
-    Reader,
-    Wanted,
-    read_arrow,
-    read_csv,
-    read_jsonl,
-    read_parquet,
-    read_tsv,
-)
+from tutelage.data.arrow_rows import read_arrow, read_parquet
+from tutelage.data.delimited import read_csv, read_tsv
+from tutelage.data.hub import open_hub
+from tutelage.data.labels import LabelMap
+from tutelage.data.raw import Dialect, RawRows, Reader, Wanted
+from tutelage.data.text_lines import read_jsonl, read_text
 from tutelage.errors import DataError, StoreError
 from tutelage.files import digest_text, is_url
 from tutelage.progress import Stage
 
 ENDINGS = {
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
 }  # fmt: skip
-CLASSES = {"label", "tags"}
-"""Keys of `columns` whose values a data set may number."""
 COMPRESSED = (".gz", ".bz2", ".xz")
 READERS: dict[str, Reader] = {
     "parquet": read_parquet, "arrow": read_arrow, "jsonl": read_jsonl, "csv": read_csv, "tsv": read_tsv,
+    "text": read_text,
 }  # fmt: skip
 
 
@@ -62,11 +55,12 @@ def open_source(name: str, source: Source, home: Path, task: Task, stage: Stage 
     """
     keys = source.columns.read(task.type)
     if isinstance(source, FileSource):
-        opened = _open_files(name, source, keys)
+        known = LabelMap(name, task.labels, dict(source.labels)).spellings()
+        opened = _open_files(name, source, keys, known)
     elif isinstance(source, CatalogSource):
         opened = _open_catalog(name, source, home, keys, stage)
     else:
-        opened = _open_hub(name, source, keys, task.labels)
+        opened = OpenSource(name, *open_hub(name, source, keys, task.labels))
     if source.limit is None:
         return opened
     limit = source.limit
@@ -81,7 +75,8 @@ def _at_most(batches: Iterator[RawRows], limit: int) -> Iterator[RawRows]:
             keep = sum(1 for row in batch.rows if row <= last)
             values = {key: column[:keep] for key, column in batch.values.items()}
             flaws = [flaw for flaw in batch.flaws if flaw.row <= last]
-            yield RawRows(batch.file, batch.rows[:keep], values, flaws)
+            remarks = [remark for remark in batch.remarks if remark.row <= last]
+            yield RawRows(batch.file, batch.rows[:keep], values, flaws, remarks, batch.hint)
             return
         limit -= len(batch)
         yield batch
@@ -95,12 +90,13 @@ class _File:
     stamp: str
 
 
-def _open_files(name: str, source: FileSource, keys: dict[str, str]) -> OpenSource:
+def _open_files(name: str, source: FileSource, keys: dict[str, str], labels: frozenset[str]) -> OpenSource:
     fs, files = _list_files(name, source)
+    dialect = _dialect(name, source, {file.format for file in files})
 
     def read() -> Iterator[RawRows]:
         for file in files:
-            wanted = Wanted(name, file.shown, keys)
+            wanted = Wanted(name, file.shown, keys, dialect, labels)
             try:
                 with fs.open(file.path, "rb", compression="infer") as handle:
                     yield from READERS[file.format](handle, wanted)
@@ -108,6 +104,20 @@ def _open_files(name: str, source: FileSource, keys: dict[str, str]) -> OpenSour
                 raise wanted.unreadable(problem) from problem
 
     return OpenSource(name, digest_text(*(file.stamp for file in files)), read)
+
+
+def _dialect(name: str, source: FileSource, formats: set[str]) -> Dialect:
+    """How the text files of a source are written. Raises DataError for keys that no file of it takes."""
+    tables = {"csv", "tsv"}
+    takes = {"encoding": {*tables, "jsonl", "text"}, "delimiter": tables, "quote": tables, "header": tables}
+    for key, kinds in takes.items():
+        if getattr(source, key) != FileSource.model_fields[key].default and not kinds & formats:
+            raise DataError(
+                f"data.sources.{name}.{key}: {', '.join(sorted(formats))} files have none",
+                fix=f"remove data.sources.{name}.{key}, or set data.sources.{name}.format",
+            )
+    header = source.header if isinstance(source.header, bool) else tuple(source.header)
+    return Dialect(source.encoding, source.delimiter, source.quote, header)
 
 
 def _list_files(name: str, source: FileSource) -> tuple[Any, list[_File]]:
@@ -128,7 +138,7 @@ def _list_files(name: str, source: FileSource) -> tuple[Any, list[_File]]:
             f"{key}.path '{source.path}': no such file", fix="check the path; a glob must match something"
         )
     files = [_File(p, _shown(fs, p), _format(p, source.format), _stamp(fs, p)) for p in paths]
-    known = [file for file in files if file.format] if listed else files
+    known = _of_a_folder(files, said=source.format != "auto") if listed else files
     unknown = [file.shown for file in (known or files) if not file.format]
     if unknown:
         raise DataError(
@@ -136,6 +146,13 @@ def _list_files(name: str, source: FileSource) -> tuple[Any, list[_File]]:
             fix=f"use {', '.join(sorted(ENDINGS))} (also with .gz, .bz2, .xz), or set {key}.format",
         )
     return fs, known
+
+
+def _of_a_folder(files: list[_File], *, said: bool) -> list[_File]:
+    """Files of a known format; text files only where there are no others: beside rows they are notes."""
+    known = [file for file in files if file.format]
+    rows = [file for file in known if said or file.format != "text"]
+    return rows or known
 
 
 def _expand(fs: Any, root: str) -> tuple[list[str], bool]:
@@ -191,68 +208,3 @@ def _open_catalog(
             yield from read_parquet(handle, wanted)
 
     return OpenSource(name, digest_text(source.dataset, entry.sha256, entry.conversion), read)
-
-
-def _open_hub(name: str, source: HubSource, keys: dict[str, str], labels: list[str]) -> OpenSource:
-    key = f"data.sources.{name}"
-    try:
-        import datasets
-    except ImportError as problem:
-        raise DataError(
-            f"{key}: type 'hub' needs the package `datasets`", fix="pip install 'tutelage[hub]'"
-        ) from problem
-    logging.getLogger("datasets").setLevel(logging.ERROR)
-    datasets.disable_progress_bars()
-    try:
-        data = datasets.load_dataset(
-            source.dataset, source.config, split=source.part, revision=source.revision
-        )
-    except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as problem:
-        raise DataError(
-            f"{key}: the hub has no data set '{source.dataset}' (config {source.config}, "
-            f"part '{source.part}'), or it cannot be reached: {problem}",
-            fix="check the name, config and part, and that this machine reaches the hub",
-        ) from problem
-    except OSError as problem:
-        raise StoreError(
-            f"{key}: the hub does not answer for '{source.dataset}': {problem}",
-            fix="check the network, or save the data set as parquet and use `path:`",
-        ) from problem
-    stamp = digest_text(source.dataset, str(source.config), source.part, str(data._fingerprint))
-    wanted = Wanted(name, source.dataset, keys)
-    return OpenSource(name, stamp, lambda: _hub_rows(data, source, wanted, labels))
-
-
-def _hub_rows(data: Any, source: HubSource, wanted: Wanted, labels: list[str]) -> Iterator[RawRows]:
-    """Rows of a `datasets.Dataset`; classes by their name where the data set names them."""
-    wanted.check(list(data.column_names))
-    names = {key: _class_names(data, source, wanted.keys[key], labels) for key in CLASSES & set(wanted.keys)}
-    data = data.select_columns(wanted.columns)
-    for start in range(0, len(data), BATCH_ROWS):
-        part = data[start : start + BATCH_ROWS]
-        values = {key: list(part[column]) for key, column in wanted.keys.items()}
-        for key, known in names.items():
-            if known:
-                values[key] = [_named(value, known) for value in values[key]]
-        rows = list(range(start + 1, start + 1 + len(next(iter(values.values())))))
-        yield RawRows(wanted.file, rows, values)
-    if not len(data):
-        yield wanted.empty()
-
-
-def _named(value: Any, names: list[str]) -> Any:
-    """A class number, or a list of them, by name; -1 is how the hub writes "unlabelled"."""
-    if isinstance(value, list):
-        return [_named(one, names) for one in value]
-    if isinstance(value, int) and 0 <= value < len(names):
-        return names[value]
-    return None if value == -1 else value
-
-
-def _class_names(data: Any, source: HubSource, column: str, labels: list[str]) -> list[str]:
-    """The data set's class names, unless the source's `labels` map the numbers themselves."""
-    feature = data.features.get(column)
-    feature = getattr(feature, "feature", feature)  # of a list
-    names = list(getattr(feature, "names", None) or [])
-    by_number = bool(source.labels) and not set(names) & set(source.labels)
-    return [] if by_number and not set(names) & set(labels) else names
