@@ -62,6 +62,7 @@ class StudentJudge:
             logits_NC=np.concatenate([self._run(batch).logits.numpy() for batch in batches]),
             labels=self.space.job.task.labels,
             max_tokens=self.space.job.data.max_tokens,
+            texts=[text for batch in batches for text in batch.texts],
         )
 
     def _score(self, run: Callable[[Batch], Any]) -> Scores:

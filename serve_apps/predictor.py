@@ -5,21 +5,25 @@ Legend: B batch, T tokens, C classes, N texts.
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.schemas import Prediction
 from tutelage.errors import ModelError
-from tutelage.export.session import Classifier, OnnxClassifier
+from tutelage.export.probes import Probes, check_labels, check_reading, check_scores
+from tutelage.export.session import Classifier, OnnxClassifier, padded, score_of, softmax
 from tutelage.export.spec import ModelSpec, Variant
+from tutelage.export.tokenizer import read_pad_id, read_tokenizer
 
 ROWS = 32
 """Texts in one forward pass; more are answered in several, so that memory stays bounded."""
+
+_LONG = "a quiet little wonder of a film, and then some more of it "
+_log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -32,7 +36,8 @@ class Predictor:
         classifier: answers instead of the ONNX file, for tests.
 
     Raises:
-        ModelError: a file is missing, broken, or does not fit the others.
+        ModelError: a file is missing, broken, or does not fit the others; or a probe of the version is read
+            or scored otherwise than where it was exported.
     """
 
     def __init__(
@@ -45,33 +50,58 @@ class Predictor:
     ) -> None:
         self.spec = ModelSpec.read(folder)
         self.variant = variant
-        self._tokenizer = _tokenizer(folder, self.spec.max_tokens)
-        self._pad_id = _pad_id(folder, self._tokenizer)
+        self._tokenizer = read_tokenizer(folder, self.spec.max_tokens)
+        self._pad_id = read_pad_id(folder, self._tokenizer)
         self._classifier = classifier or OnnxClassifier(self.spec.file(folder, variant), threads)
-        self._warm_up(folder)
+        probes = Probes.read(folder)
+        if probes is None:
+            _log.warning("%s keeps no probes: what it answers is not compared with its export", folder)
+        else:
+            check_labels(probes, self.spec.labels, self.spec.max_tokens)
+            check_reading(probes, self._encode)
+            check_scores(probes, variant, score_of(self._classifier, self._pad_id))
+        self._warm_up(self._encode(_LONG) if probes is None else probes.longest.ids)
 
-    def _warm_up(self, folder: Path) -> None:
-        ids_BT = np.full((1, self.spec.max_tokens), self._pad_id, dtype=np.int64)
-        classes = self._classifier.logits(ids_BT, np.ones_like(ids_BT)).shape[1]
-        if classes != len(self.spec.labels):
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text).ids)
+
+    def _warm_up(self, ids: Sequence[int]) -> None:
+        """A full pass of the longest texts that the model reads, the tokenizer's last token among theirs.
+
+        Args:
+            ids: of a real text, repeated until there are max_tokens of them.
+        """
+        full = np.resize(np.array(ids or [self._pad_id], np.int64), self.spec.max_tokens)
+        full[len(full) // 2] = max(self._tokenizer.get_vocab().values())
+        try:
+            logits_BC = self._classifier.logits(*padded([full.tolist()] * ROWS, self._pad_id))
+        except Exception as problem:  # onnxruntime's own exceptions share no base class but this one
             raise ModelError(
-                f"{folder}: the model gives {classes} logits for {len(self.spec.labels)} labels",
+                f"the model cannot answer {ROWS} texts of {self.spec.max_tokens} tokens, token "
+                f"{full[len(full) // 2]} among them: {(str(problem).splitlines() or [''])[0]}",
+                fix="it has fewer positions or tokens than its tokenizer gives it: export the version again",
+            ) from problem
+        if logits_BC.shape[1] != len(self.spec.labels):
+            raise ModelError(
+                f"the model gives {logits_BC.shape[1]} logits for {len(self.spec.labels)} labels",
                 fix="export the version again",
             )
+        _check_finite(softmax(logits_BC))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction for each text, in their order.
 
         A text's answer does not depend on its neighbours: each pass holds texts of similar length, and
-        padding is masked.
+        padding is masked. Raises ModelError when a score is not finite.
         """
         encodings = self._tokenizer.encode_batch(list(texts))
         order = sorted(range(len(texts)), key=lambda n: len(encodings[n].ids))
         probabilities_NC = np.empty((len(texts), len(self.spec.labels)))
         for start in range(0, len(order), ROWS):
             rows = order[start : start + ROWS]
-            ids_BT, mask_BT = _pad([encodings[n].ids for n in rows], self._pad_id)
+            ids_BT, mask_BT = padded([encodings[n].ids for n in rows], self._pad_id)
             probabilities_NC[rows] = softmax(self._classifier.logits(ids_BT, mask_BT))
+        _check_finite(probabilities_NC)
         return [
             self._prediction(probabilities_C, truncated=bool(encoding.overflowing))
             for probabilities_C, encoding in zip(probabilities_NC, encodings, strict=True)
@@ -83,48 +113,6 @@ class Predictor:
         return Prediction(label=label, score=scores[label], scores=scores, truncated=truncated)
 
 
-def softmax(logits_BC: NDArray[Any]) -> NDArray[np.float64]:
-    """exp(x) / sum exp(x) over C, in float64, shifted by the largest logit so that nothing overflows."""
-    shifted = logits_BC.astype(np.float64) - logits_BC.max(axis=1, keepdims=True)
-    exponents = np.exp(shifted)
-    probabilities: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    longest = max(1, *(len(row) for row in rows))
-    ids_BT = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    mask_BT = np.zeros_like(ids_BT)
-    for b, row in enumerate(rows):
-        ids_BT[b, : len(row)] = row
-        mask_BT[b, : len(row)] = 1
-    return ids_BT, mask_BT
-
-
-def _tokenizer(folder: Path, max_tokens: int) -> Any:
-    from tokenizers import Tokenizer
-
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise ModelError(
-            f"{folder} holds no tokenizer.json",
-            fix="export a student whose tokenizer is a fast one (`tokenizer.json` in its folder)",
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as problem:  # tokenizers raises bare Exception for a broken file
-        raise ModelError(f"{file} is not a tokenizer: {problem}", fix="export the version again") from problem
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=max_tokens)
-    return tokenizer
-
-
-def _pad_id(folder: Path, tokenizer: Any) -> int:
-    """The id that the model knows as padding: some models derive positions from it, mask or not."""
-    try:
-        known = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id")
-    except (OSError, ValueError):
-        known = None
-    if known is None:
-        known = tokenizer.token_to_id("[PAD]")
-    return int(known or 0)
+def _check_finite(probabilities_NC: NDArray[np.float64]) -> None:
+    if not np.isfinite(probabilities_NC).all():
+        raise ModelError("the model gives a score that is not finite", fix="deploy another version")

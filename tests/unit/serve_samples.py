@@ -7,23 +7,32 @@ keeps. So logits("good good bad") = 2 * good + bad, whatever padding stands besi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tutelage.export.probe_texts import record_probes
 from tutelage.export.spec import ModelSpec
 
 WORDS = ["[PAD]", "[UNK]", "good", "bad", "film"]
 VECTORS_VC = np.array([[90.0, -90.0], [0.0, 0.0], [-1.0, 1.0], [1.0, -1.0], [0.25, 0.0]], dtype=np.float32)
 LABELS = ["negative", "positive"]
+ROWS = [
+    "good film",
+    "Bad bad film",
+    "a film",
+    "good good good bad",
+    "film film film film film film film good bad",
+]
 
 
 def version_folder(folder: Path, *, max_tokens: int = 8, labels: list[str] | None = None) -> Path:
     """Write tutelage.json, tokenizer.json, config.json, model.onnx and model.int8.onnx."""
     folder.mkdir(parents=True, exist_ok=True)
-    _tokenizer().save(str(folder / "tokenizer.json"))
+    word_tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text('{"pad_token_id": 0}')
     for name in ("model.onnx", "model.int8.onnx"):
-        _write_onnx(folder / name)
+        write_onnx(folder / name)
     ModelSpec(
         labels=labels or LABELS,
         max_tokens=max_tokens,
@@ -33,19 +42,34 @@ def version_folder(folder: Path, *, max_tokens: int = 8, labels: list[str] | Non
     return folder
 
 
-def _tokenizer():
+def probed_folder(folder: Path, **more: Any) -> Path:
+    """The same with probes.json, as an export writes it."""
+    version_folder(folder, **more)
+    record_probes(folder, ModelSpec.read(folder), ROWS, read_ids(ROWS))
+    return folder
+
+
+def read_ids(texts: list[str]) -> list[list[int]]:
+    """As the training read them, at most 8 tokens each."""
+    return [word_tokenizer().encode(text).ids[:8] for text in texts]
+
+
+def word_tokenizer(words: list[str] = WORDS, *, lower: bool = True) -> Any:
+    """Whole words, lower case unless `lower` is False."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.normalizers import Lowercase
     from tokenizers.pre_tokenizers import Whitespace
 
-    tokenizer = Tokenizer(WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.normalizer = Lowercase()
+    tokenizer: Any = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    if lower:
+        tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = Whitespace()
     return tokenizer
 
 
-def _write_onnx(path: Path) -> None:
+def write_onnx(path: Path, vectors_VC: np.ndarray = VECTORS_VC) -> None:
+    """logits[B, 2] = the sum over T of vectors_VC[input_ids] * attention_mask."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -60,7 +84,7 @@ def _write_onnx(path: Path) -> None:
         helper.make_node("ReduceSum", ["masked", "over_T"], ["logits"], keepdims=0),
     ]
     constants = [
-        numpy_helper.from_array(VECTORS_VC, "vectors"),
+        numpy_helper.from_array(vectors_VC.astype(np.float32), "vectors"),
         numpy_helper.from_array(np.array([2]), "last"),
         numpy_helper.from_array(np.array([1]), "over_T"),
     ]

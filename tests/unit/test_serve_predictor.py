@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve_apps.predictor import ROWS, Predictor, softmax
+from serve_apps.predictor import ROWS, Predictor
 from tests.unit.serve_samples import VECTORS_VC, version_folder
 from tutelage.errors import ModelError
+from tutelage.export.session import softmax
 
 pytestmark = pytest.mark.unit
 

@@ -5,6 +5,7 @@ Legend: B batch, T tokens, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,3 +96,33 @@ class OnnxClassifier:
                 f"a classifier has {list(INPUTS)} and {OUTPUT}",
                 fix="export the model with `tutelage export`",
             )
+
+
+def softmax(logits_BC: NDArray[Any]) -> NDArray[np.float64]:
+    """exp(x) / sum exp(x) over C, in float64, shifted by the largest logit so that nothing overflows."""
+    with np.errstate(invalid="ignore"):  # what is not finite stays so, and is judged by who asked
+        shifted = logits_BC.astype(np.float64) - logits_BC.max(axis=1, keepdims=True)
+        exponents = np.exp(shifted)
+        probabilities: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids [B, T] and their mask, padded on the right to the longest row, T at least 1."""
+    longest = max(1, *(len(row) for row in rows))
+    ids_BT = np.full((len(rows), longest), pad_id, dtype=np.int64)
+    mask_BT = np.zeros_like(ids_BT)
+    for b, row in enumerate(rows):
+        ids_BT[b, : len(row)] = row
+        mask_BT[b, : len(row)] = 1
+    return ids_BT, mask_BT
+
+
+def score_of(classifier: Classifier, pad_id: int = 0) -> Callable[[Sequence[int]], NDArray[np.float64]]:
+    """How one text is scored by itself: token ids in, the probability of each label, float64[C], out."""
+
+    def score(ids: Sequence[int]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = softmax(classifier.logits(*padded([ids], pad_id)))[0]
+        return found
+
+    return score

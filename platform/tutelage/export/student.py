@@ -21,6 +21,7 @@ from tutelage.errors import GateError
 from tutelage.export.agreement import Agreement, agreement
 from tutelage.export.latency import SHAPES, Latency, measure
 from tutelage.export.onnx import OnnxFile, export_model
+from tutelage.export.probe_texts import record_probes
 from tutelage.export.quantise import NoRecipeError, Quantised, Recipe, Tried, describe, quantise
 from tutelage.export.session import Classifier, OnnxClassifier
 from tutelage.export.spec import ModelSpec, Variant
@@ -48,6 +49,14 @@ class Probe:
     logits_NC: NDArray[np.float32]
     labels: list[str]
     max_tokens: int
+    texts: Sequence[str] = ()
+    """The N texts, in the same order; without them the version keeps no probes."""
+
+    @property
+    def ids(self) -> list[list[int]]:
+        """Of each text, without padding."""
+        pairs = (pair for batch in self.batches for pair in zip(*batch, strict=True))
+        return [ids_T[mask_T == 1].tolist() for ids_T, mask_T in pairs]
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,14 @@ def export_student(
 ) -> ExportResult:
     """Export the classifier in `model_folder` into the folder `out`, which appears when it is whole.
 
-    `out` gets model.onnx, model.int8.onnx, the tokenizer's files, config.json and tutelage.json. An `out`
-    that exists is replaced. `latency_runs` 0 measures no times.
+    `out` gets model.onnx, model.int8.onnx, the tokenizer's files, config.json, tutelage.json and probes.json.
+    An `out` that exists is replaced. `latency_runs` 0 measures no times.
 
     Raises:
         GateError: fp32 differs from torch by more than config.max_fp32_difference; then `out` is not made.
             Or no int8 recipe reaches config.min_agreement; then `out` holds fp32 alone and can be served.
-        ModelError: the folder holds no classifier, or one that cannot be exported.
+        ModelError: the folder holds no classifier, or one that cannot be exported; or its tokenizer reads a
+            text otherwise than the training did.
     """
     from tutelage.models.load import load_classifier
 
@@ -113,7 +123,10 @@ def export_student(
                 failed = problem
         for path in _beside(model_folder):
             shutil.copy2(path, folder / path.name)
-        _spec(probe, file, int8, config).write(folder)
+        spec = _spec(probe, file, int8, config)
+        spec.write(folder)
+        if probe.texts:
+            record_probes(folder, spec, probe.texts, probe.ids)
     if failed is not None:
         raise failed
     _tell(stage, 4, "done")
@@ -122,7 +135,8 @@ def export_student(
 
 def _check(probe: Probe) -> None:
     rows = sum(len(ids_BT) for ids_BT, _ in probe.batches)
-    if rows != len(probe.logits_NC) or probe.logits_NC.shape[1:] != (len(probe.labels),):
+    wrong = probe.texts and len(probe.texts) != rows
+    if wrong or rows != len(probe.logits_NC) or probe.logits_NC.shape[1:] != (len(probe.labels),):
         raise ValueError(
             f"the probe has {rows} texts and {len(probe.labels)} labels, "
             f"and logits of shape {probe.logits_NC.shape}"
