@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -36,7 +38,48 @@ def test_a_sink_that_fails_falls_silent_and_says_so_once() -> None:
     guarded = Guarded("paper", Broken(), notes.append)
     guarded.on_trial_start(iteration=1, trials=[], trial=None)
     guarded.on_trial_result(iteration=1, trials=[], trial=None, result={})
-    assert notes == ["sink paper failed and is left out: disk full"]
+    guarded.on_experiment_end(trials=[])
+    assert notes == ["sink paper is left out from here on: it failed: disk full"]
+
+
+class Hanging:
+    """As MLflow whose server takes connections and never answers."""
+
+    def __init__(self) -> None:
+        self.asked, self.over = 0, threading.Event()
+
+    def setup(self, **info: Any) -> None:
+        self.asked += 1
+        self.over.wait(60)
+
+
+def test_a_sink_that_hangs_holds_nothing_up_and_says_so_once() -> None:
+    """Neither an event nor the end waits for it longer than the deadline; nothing else is asked of it."""
+    notes: list[str] = []
+    hanging = Hanging()
+    guarded = Guarded("paper", hanging, notes.append, deadline_s=0.2)
+    guarded.setup()
+    guarded.on_trial_start(iteration=1, trials=[], trial=None)
+    assert notes == []
+    guarded.on_experiment_end(trials=[])
+    guarded.on_experiment_end(trials=[])
+    assert notes == ["sink paper is left out from here on: it gave no answer for 0.2 s"]
+    hanging.over.set()
+    assert hanging.asked == 1
+
+
+def test_a_sink_that_hangs_is_noticed_while_trials_run() -> None:
+    notes: list[str] = []
+    hanging = Hanging()
+    guarded = Guarded("paper", hanging, notes.append, deadline_s=0.05)
+    guarded.setup()
+    for _ in range(1000):
+        guarded.on_trial_result(iteration=1, trials=[], trial=None, result={})
+        if notes:
+            break
+        time.sleep(0.01)
+    assert notes == ["sink paper is left out from here on: it gave no answer for 0.05 s"]
+    hanging.over.set()
 
 
 def test_a_sink_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +101,13 @@ def test_mlflow_keeps_values_and_results_of_each_trial(tmp_path: Path) -> None:
     import mlflow
 
     notes: list[str] = []
-    (sink,) = sinks(SearchConfig(sinks=["mlflow"]), tmp_path, notes.append)
+    (sink,) = cast("list[Guarded]", sinks(SearchConfig(sinks=["mlflow"]), tmp_path, notes.append))
     trial = Trial()
     sink.setup()
     sink.on_trial_start(iteration=0, trials=[trial], trial=trial)
     result = {"accuracy": 0.75, "training_iteration": 1, "config": trial.config, "timesteps_total": 1}
     sink.on_trial_result(iteration=1, trials=[trial], trial=trial, result=result)
+    sink.drain()
     assert notes == []
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name(tmp_path.name).experiment_id])
@@ -73,7 +117,7 @@ def test_mlflow_keeps_values_and_results_of_each_trial(tmp_path: Path) -> None:
 
 def test_tensorboard_files_stand_in_the_folder_of_each_trial(tmp_path: Path) -> None:
     notes: list[str] = []
-    (sink,) = sinks(SearchConfig(sinks=["tensorboard"]), tmp_path, notes.append)
+    (sink,) = cast("list[Guarded]", sinks(SearchConfig(sinks=["tensorboard"]), tmp_path, notes.append))
     trial = Trial()
     trial.local_path, trial.evaluated_params = str(tmp_path), trial.config  # type: ignore[attr-defined]
     sink.setup()
@@ -81,6 +125,13 @@ def test_tensorboard_files_stand_in_the_folder_of_each_trial(tmp_path: Path) -> 
     result = {"accuracy": 0.75, "training_iteration": 1, "timesteps_total": 1, "time_total_s": 1.0}
     sink.on_trial_result(iteration=1, trials=[trial], trial=trial, result=result)
     sink.on_trial_complete(iteration=1, trials=[trial], trial=trial)
+    sink.drain()
     assert notes == []
     (file,) = tmp_path.glob("events.out.tfevents.*")
     assert b"accuracy" in file.read_bytes()
+
+
+def test_mlflow_is_left_out_where_its_url_would_name_another_file(tmp_path: Path) -> None:
+    notes: list[str] = []
+    assert sinks(SearchConfig(sinks=["mlflow"]), tmp_path / "a?b", notes.append) == []
+    assert "set search.mlflow_uri" in notes[0]

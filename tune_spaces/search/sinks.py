@@ -1,7 +1,11 @@
-"""Other places where trials are logged: TensorBoard files and MLflow. None of them can end a search."""
+"""Other places where trials are logged: TensorBoard and MLflow. None of them can end a search or hold it up."""
 
 from __future__ import annotations
 
+import os
+import queue
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,11 @@ from typing import Any
 from ray.tune import Callback
 
 from tutelage.config.search import SearchConfig
+
+DEADLINE_S = 30.0
+"""A sink that is busy with one event for so long is left out; so long may it go on when a search ends."""
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""MLflow's own: 120 s, seven times, with pauses that double."""
 
 
 def sinks(config: SearchConfig, folder: Path, note: Callable[[str], None]) -> list[Callback]:
@@ -27,19 +36,55 @@ def sinks(config: SearchConfig, folder: Path, note: Callable[[str], None]) -> li
 
 
 class Guarded(Callback):
-    """A sink that falls silent at its first failure."""
+    """A sink in a thread of its own, which falls silent at its first failure or when it is too slow.
 
-    def __init__(self, name: str, inner: Any, note: Callable[[str], None]) -> None:
-        self._name, self._inner, self._note = name, inner, note
+    The search never waits for it while trials run, and at the end no longer than `deadline_s`.
+    """
+
+    def __init__(
+        self, name: str, inner: Any, note: Callable[[str], None], *, deadline_s: float = DEADLINE_S
+    ) -> None:
+        self._name, self._inner, self._note, self._deadline_s = name, inner, note, deadline_s
+        self._events: queue.Queue[tuple[str, tuple[Any, ...], dict[str, Any]]] = queue.Queue()
+        self._lock = threading.Lock()
+        self._silent = False
+        self._since: float | None = None
+        """When the event that the sink is busy with was begun."""
+        self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
+        self._thread.start()
 
     def _call(self, event: str, *given: Any, **named: Any) -> None:
-        if self._inner is None:
-            return
-        try:
-            getattr(self._inner, event)(*given, **named)
-        except Exception as error:  # as above
-            self._inner = None
-            self._note(f"sink {self._name} failed and is left out: {_line(error)}")
+        since = self._since
+        if since is not None and time.monotonic() - since > self._deadline_s:
+            self._give_up(f"gave no answer for {self._deadline_s:g} s")
+        if not self._silent:
+            self._events.put((event, given, named))
+
+    def drain(self) -> None:
+        """Wait until all is written, or for the deadline."""
+        end = time.monotonic() + self._deadline_s
+        while self._events.unfinished_tasks and not self._silent:
+            if time.monotonic() > end:
+                self._give_up(f"gave no answer for {self._deadline_s:g} s")
+            time.sleep(0.01)
+
+    def _run(self) -> None:
+        while True:
+            event, given, named = self._events.get()
+            if not self._silent:
+                self._since = time.monotonic()
+                try:
+                    getattr(self._inner, event)(*given, **named)
+                except Exception as error:  # whatever a logger does wrong, trials go on
+                    self._give_up(f"failed: {_line(error)}")
+                self._since = None
+            self._events.task_done()
+
+    def _give_up(self, why: str) -> None:
+        with self._lock:
+            first, self._silent = not self._silent, True
+        if first:
+            self._note(f"sink {self._name} is left out from here on: it {why}")
 
     def setup(self, *given: Any, **named: Any) -> None:
         """Begin."""
@@ -62,8 +107,9 @@ class Guarded(Callback):
         self._call("on_trial_error", *given, **named)
 
     def on_experiment_end(self, *given: Any, **named: Any) -> None:
-        """All is over."""
+        """All is over; what is still to be written gets its time."""
         self._call("on_experiment_end", *given, **named)
+        self.drain()
 
 
 def _tensorboard() -> Callback:
@@ -80,6 +126,10 @@ def _mlflow(config: SearchConfig, folder: Path) -> Callback:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    for key, value in _IMPATIENT.items():
+        os.environ.setdefault(key, value)
+    if config.mlflow_uri is None and "?" in str(folder):
+        raise ValueError(f"a URL cannot say {folder}; set search.mlflow_uri, or a home without '?'")
     uri = config.mlflow_uri or f"sqlite:///{folder / 'mlflow.db'}"
     return MLflowLoggerCallback(tracking_uri=uri, experiment_name=folder.name)
 
