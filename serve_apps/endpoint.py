@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 from ray import serve
 
 from serve_apps.app import build_app
+from serve_apps.batching import Batches
 from serve_apps.predictor import Predictor
-from serve_apps.schemas import Prediction, VersionRef
+from serve_apps.schemas import VersionRef
 from tutelage.config.runtime import ServeConfig
 
 
@@ -24,21 +24,18 @@ class Replica:
         self._predictor = Predictor(Path(folder), config.variant, config.threads)
         self._version = version
         self._config = config
-        self._answer = serve.batch(
-            max_batch_size=config.max_batch, batch_wait_timeout_s=config.batch_wait_ms / 1000
-        )(self._answer_together)
-
-    async def _answer_together(self, requests: list[list[str]]) -> list[list[Prediction]]:
-        """One forward pass for the texts of several requests, in a thread: the event loop stays free."""
-        texts = [text for request in requests for text in request]
-        predictions = iter(await asyncio.to_thread(self._predictor.predict, texts))
-        return [[next(predictions) for _ in request] for request in requests]
+        self._batches = Batches(
+            self._predictor.predict,
+            max_tokens=self._predictor.spec.max_tokens,
+            max_requests=config.max_batch,
+            wait_s=config.batch_wait_ms / 1000,
+        )
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve after the constructor."""
         spec = self._predictor.spec
         return build_app(
-            self._answer,
+            self._batches.answer,
             self._version,
             labels=spec.labels,
             max_tokens=spec.max_tokens,

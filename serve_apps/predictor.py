@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.reading import Reader, passes
 from serve_apps.schemas import Prediction
 from tutelage.errors import ModelError
 from tutelage.export.probes import Probes, check_labels, check_reading, check_scores
@@ -21,6 +22,8 @@ from tutelage.export.tokenizer import read_pad_id, read_tokenizer
 
 ROWS = 32
 """Texts in one forward pass; more are answered in several, so that memory stays bounded."""
+PASS_TOKENS = 2048
+"""Tokens in one forward pass, padding included; one text may have more."""
 
 _LONG = "a quiet little wonder of a film, and then some more of it "
 _log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ class Predictor:
         self.spec = ModelSpec.read(folder)
         self.variant = variant
         self._tokenizer = read_tokenizer(folder, self.spec.max_tokens)
+        self._reader = Reader(self._tokenizer, self.spec.max_tokens)
         self._pad_id = read_pad_id(folder, self._tokenizer)
         self._classifier = classifier or OnnxClassifier(self.spec.file(folder, variant), threads)
         probes = Probes.read(folder)
@@ -63,7 +67,7 @@ class Predictor:
         self._warm_up(self._encode(_LONG) if probes is None else probes.longest.ids)
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text).ids)
+        return list(self._reader.read(text).ids)
 
     def _warm_up(self, ids: Sequence[int]) -> None:
         """A full pass of the longest texts that the model reads, the tokenizer's last token among theirs.
@@ -73,11 +77,12 @@ class Predictor:
         """
         full = np.resize(np.array(ids or [self._pad_id], np.int64), self.spec.max_tokens)
         full[len(full) // 2] = max(self._tokenizer.get_vocab().values())
+        rows = min(ROWS, max(1, PASS_TOKENS // len(full)))
         try:
-            logits_BC = self._classifier.logits(*padded([full.tolist()] * ROWS, self._pad_id))
+            logits_BC = self._classifier.logits(*padded([full.tolist()] * rows, self._pad_id))
         except Exception as problem:  # onnxruntime's own exceptions share no base class but this one
             raise ModelError(
-                f"the model cannot answer {ROWS} texts of {self.spec.max_tokens} tokens, token "
+                f"the model cannot answer {rows} texts of {self.spec.max_tokens} tokens, token "
                 f"{full[len(full) // 2]} among them: {(str(problem).splitlines() or [''])[0]}",
                 fix="it has fewer positions or tokens than its tokenizer gives it: export the version again",
             ) from problem
@@ -94,17 +99,15 @@ class Predictor:
         A text's answer does not depend on its neighbours: each pass holds texts of similar length, and
         padding is masked. Raises ModelError when a score is not finite.
         """
-        encodings = self._tokenizer.encode_batch(list(texts))
-        order = sorted(range(len(texts)), key=lambda n: len(encodings[n].ids))
+        read = [self._reader.read(text) for text in texts]
         probabilities_NC = np.empty((len(texts), len(self.spec.labels)))
-        for start in range(0, len(order), ROWS):
-            rows = order[start : start + ROWS]
-            ids_BT, mask_BT = padded([encodings[n].ids for n in rows], self._pad_id)
+        for rows in passes([len(one.ids) for one in read], PASS_TOKENS, ROWS):
+            ids_BT, mask_BT = padded([read[n].ids for n in rows], self._pad_id)
             probabilities_NC[rows] = softmax(self._classifier.logits(ids_BT, mask_BT))
         _check_finite(probabilities_NC)
         return [
-            self._prediction(probabilities_C, truncated=bool(encoding.overflowing))
-            for probabilities_C, encoding in zip(probabilities_NC, encodings, strict=True)
+            self._prediction(probabilities_C, truncated=one.truncated)
+            for probabilities_C, one in zip(probabilities_NC, read, strict=True)
         ]
 
     def _prediction(self, probabilities_C: NDArray[np.float64], *, truncated: bool) -> Prediction:

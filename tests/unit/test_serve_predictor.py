@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve_apps.predictor import ROWS, Predictor
+from serve_apps.predictor import PASS_TOKENS, ROWS, Predictor
 from tests.unit.serve_samples import VECTORS_VC, version_folder
 from tutelage.errors import ModelError
 from tutelage.export.session import softmax
@@ -78,6 +78,15 @@ def test_a_pass_holds_texts_of_similar_length(folder: Path) -> None:
     counting.shapes.clear()
     predictor.predict(["good " * 8] + ["bad"] * (2 * ROWS - 1))
     assert counting.shapes == [(ROWS, 1), (ROWS, 8)]
+
+
+def test_a_pass_of_long_texts_holds_fewer_of_them(tmp_path: Path) -> None:
+    """Rows times tokens is bounded: attention over 32 texts of 512 tokens would take gigabytes."""
+    counting = Counting()
+    predictor = Predictor(version_folder(tmp_path / "long", max_tokens=512), classifier=counting)
+    counting.shapes.clear()
+    predictor.predict(["good " * 600] * ROWS)
+    assert max(rows * tokens for rows, tokens in counting.shapes) == PASS_TOKENS
 
 
 def test_a_long_text_is_cut_and_says_so(folder: Path) -> None:

@@ -71,9 +71,9 @@ class ServeConfig(Section):
     threads: Positive = 1
     """ONNX Runtime intra-op threads a replica."""
     max_batch: Positive = 16
-    """Requests answered by one forward pass."""
+    """Requests of one turn of the model."""
     batch_wait_ms: float = Field(default=0.0, ge=0)
-    """How long the first request of a batch waits for others; 0 takes those that came during the last one."""
+    """How long the first request of a turn waits for others; 0 takes those that came during the last one."""
     max_texts: Positive = 64
     """Texts one request may carry; more is a 413."""
     max_chars: Positive = 20_000
