@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tutelage.config.models import LoraFinetune
 from tutelage.config.train import Precision
 from tutelage.errors import ModelError
-from tutelage.models.load import load_classifier, load_tokenizer, merged, prepare_for_training
+from tutelage.models.load import load_classifier, load_model, load_tokenizer, merged, prepare_for_training
 from tutelage.models.precision import cpu_flags, resolve_precision
 from tutelage.testing import LABELS, tiny_classifier, tiny_texts
 
@@ -74,7 +74,7 @@ def test_the_same_weights_at_another_place_of_a_file_give_the_same_bits(
 
 def test_a_folder_without_a_head_gets_one_with_the_labels_of_the_task(bert: Path, tmp_path: Path) -> None:
     load_classifier(bert).base_model.save_pretrained(tmp_path)
-    model = load_classifier(tmp_path, ["a", "b", "c"])
+    model = load_model(tmp_path, "sequence-classification", ["a", "b", "c"], new_head=True)
     assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
     assert model.config.label2id == {"a": 0, "b": 1, "c": 2}
     assert model.classifier.out_features == 3
@@ -85,7 +85,8 @@ def test_a_new_head_depends_on_the_seed_alone(bert: Path, tmp_path: Path) -> Non
     heads = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        heads.append(load_classifier(tmp_path, list(LABELS)).classifier.weight)
+        model = load_model(tmp_path, "sequence-classification", list(LABELS), new_head=True)
+        heads.append(model.classifier.weight)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 

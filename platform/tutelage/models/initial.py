@@ -62,7 +62,13 @@ def new_student(
             weights as they are.
     """
     if architecture is None:
-        model = load_model(base, task.type, list(task.labels) or None, dropout=dropout)
+        model = load_model(
+            base,
+            task.type,
+            list(task.labels) or None,
+            dropout=dropout,
+            new_head=task.type != "causal-lm",
+        )
         return prepare_for_training(model, method, layers)
     config = student_config(architecture, base, task)
     if dropout is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tutelage.models.alignment import align
 from tutelage.models.describe import head_of
 from tutelage.models.layers import freeze, keep_layers
 from tutelage.models.vocabulary import vocabulary_head
+from tutelage.models.weights import check_weights
 
 __all__ = [
     "load_classifier",
@@ -31,6 +34,10 @@ AUTO_CLASSES: dict[TaskName, str] = {
     "question-answering": "AutoModelForQuestionAnswering",
     "causal-lm": "AutoModelForCausalLM",
 }
+_SAFELY: dict[str, Any] = {
+    **{"use_safetensors": True, "trust_remote_code": False, "dtype": "float32"},
+    "output_loading_info": True,
+}
 
 
 def load_classifier(
@@ -41,44 +48,64 @@ def load_classifier(
 
 
 def load_model(
-    folder: str | Path, task: TaskName, labels: list[str] | None = None, *, dropout: float | None = None
+    folder: str | Path,
+    task: TaskName,
+    labels: list[str] | None = None,
+    *,
+    dropout: float | None = None,
+    new_head: bool = False,
 ) -> Any:
     """A model of the task in fp32, eval mode.
 
-    With `labels` the head is given these classes, and made anew where the folder has none. Weights
-    come from safetensors only; a folder that needs its own Python code is refused by transformers.
+    Weights come from safetensors only; a folder that needs its own Python code is refused by transformers.
+
+    Args:
+        folder: with config.json and the weights.
+        task: decides the head.
+        labels: the classes of the head; the folder's own when None.
+        dropout: every dropout rate; the model's own when None.
+        new_head: a head that the folder lacks, or has for other classes, is made anew, at random.
+
+    Raises:
+        ModelError: the folder cannot be read, or its weights are not those of the model.
     """
     import transformers
-    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     auto: Any = getattr(transformers, AUTO_CLASSES[task])
-    try:
+    what = "a classifier" if task == "sequence-classification" else f"a model for {task}"
+    with _loading(folder, what):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if labels is not None:
             set_labels(config, labels)
         if dropout is not None:
             set_dropout(config, dropout)
-        model = auto.from_pretrained(
-            folder, config=config, use_safetensors=True, trust_remote_code=False, dtype="float32"
+        model, report = auto.from_pretrained(
+            folder, config=config, ignore_mismatched_sizes=new_head, **_SAFELY
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        what = "a classifier" if task == "sequence-classification" else f"a model for {task}"
-        raise ModelError(f"{folder}: cannot be loaded as {what} ({error})", fix="check the folder") from error
+    check_weights(model, report, folder, new_head=new_head)
     return align(model).eval()
 
 
 def load_body(folder: str | Path) -> Any:
     """The model without any task's head, in fp32, eval mode. Raises ModelError."""
-    from safetensors import SafetensorError
     from transformers import AutoModel
 
     auto: Any = AutoModel
-    try:
-        model = auto.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype="float32")
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: cannot be loaded ({error})", fix="check the folder") from error
+    with _loading(folder, "a model"):
+        model, report = auto.from_pretrained(folder, **_SAFELY)
+    check_weights(model, report, folder, new_head=True)
     return model.eval()
+
+
+@contextmanager
+def _loading(folder: str | Path, what: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: cannot be loaded as {what} ({error})", fix="check the folder") from error
 
 
 def load_tokenizer(folder: str | Path) -> Any:
