@@ -22,7 +22,7 @@ from actors.ray_setup import (
     raylet_messages_logged,
     wanted_env,
 )
-from actors.signals import interrupt_on_term, signals_ignored, term_interrupts
+from actors.signals import shield_from_hang_up, stops, stops_ignored, take_stops
 from tutelage.config.runtime import RayConfig
 from tutelage.errors import ClusterError
 
@@ -66,8 +66,8 @@ def session(
             says `on` or `off` for itself.
         namespace: where named actors are found.
 
-    SIGTERM becomes KeyboardInterrupt in the main thread, so that TERM cleans up as Ctrl-C does. Inside
-    a running session this yields the running one and does not end it.
+    SIGTERM and SIGHUP raise a KeyboardInterrupt in the main thread, so that they clean up as Ctrl-C does.
+    Inside a running session this yields the running one and does not end it.
 
     Raises:
         ClusterError: Ray does not start, or the cluster does not answer within 30 s.
@@ -96,7 +96,7 @@ def starting(
     with ExitStack() as stack:
         stack.enter_context(environment(wanted_env(os.environ, local=local, user_home=Path.home())))
         stack.enter_context(raylet_messages_logged())
-        stack.enter_context(term_interrupts())
+        stack.enter_context(stops())
         if address is None:
             stack.enter_context(ray_reads_environment(loopback=True))
             start = _Start(lambda: _launch(config, namespace, storage, dashboard), None, LOCAL_START_S)
@@ -108,8 +108,8 @@ def starting(
 
         def ready() -> Session:
             running = start.wait()
-            # Ray's native part has put a handler in front that prints a stack trace.
-            interrupt_on_term()
+            # Ray's native part has put a handler of SIGTERM in front that prints a stack trace.
+            take_stops()
             return running
 
         yield ready
@@ -132,6 +132,7 @@ class _Start:
         self._thread.start()
 
     def _run(self) -> None:
+        shield_from_hang_up()
         try:
             self._session = self._start()
         except Exception as error:  # every failure of Ray is told to the waiting thread
@@ -151,7 +152,7 @@ class _Start:
         """Disconnect, and end what an in-process Ray started. A second signal cannot cut this short."""
         import ray
 
-        with signals_ignored():
+        with stops_ignored():
             finished = self._done.wait(0 if isinstance(self._error, TimeoutError) else 15)
             left = own_processes() if self._address is None else []
             if finished:

@@ -21,7 +21,7 @@ from actors.lean_trainer import Ending, certain, lean_trainer, said
 from actors.live import together
 from actors.members import Fleets
 from actors.reasons import named_reason, reason
-from actors.signals import signals_ignored
+from actors.signals import stops_ignored
 from actors.training import Training, TrainState
 from tutelage.config.update import SI
 from tutelage.continual.importance import write_tensors
@@ -110,7 +110,7 @@ def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> d
                 raise result
             results[name] = result
     finally:
-        with signals_ignored():
+        with stops_ignored():
             ending.ask()
             end = time.monotonic() + END_S
             for thread in threads:

@@ -18,7 +18,7 @@ ROOT = Path(tutelage.__file__).parents[2]
 def python(*arguments: str, folder: str | None = None, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """`python ARGUMENTS` with the checkout alone on its path and none of this process's settings.
 
-    Killed at the end.
+    It leads a process group of its own, and is killed at the end.
     """
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUTELAGE", "PYTEST"))}
     process = subprocess.Popen(
@@ -29,6 +29,7 @@ def python(*arguments: str, folder: str | None = None, **variables: str) -> Iter
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         yield process

@@ -178,13 +178,13 @@ def test_an_address_without_a_cluster_fails_in_seconds(address: str, says: str) 
     assert time.monotonic() - begin < 10
 
 
-@pytest.mark.parametrize(("moment", "number"), [("starting", signal.SIGINT), ("running", signal.SIGTERM)])
-def test_ctrl_c_and_term_leave_no_process(moment: str, number: signal.Signals) -> None:
-    """Interrupted while Ray starts or while it runs: the driver ends in order and its Ray is gone."""
+@pytest.mark.parametrize(("moment", "number"), [("starting", signal.SIGHUP), ("running", signal.SIGTERM)])
+def test_a_closed_terminal_and_term_leave_no_process(moment: str, number: signal.Signals) -> None:
+    """Sent to the whole group while Ray starts or runs: the driver ends in order, its Ray is gone."""
     with driver(OWN_RAY, moment) as process:
         pids = json.loads(process.stdout.readline())
         assert len(pids) >= 3
-        process.send_signal(number)
+        os.killpg(process.pid, number)
         assert json.loads(process.stdout.readline()) == "interrupted"
         assert process.wait(60) == 0
         assert gone_within(pids, 5) == []

@@ -25,7 +25,7 @@ from actors.ray_setup import (
     wanted_env,
 )
 from actors.session import cluster_address
-from actors.signals import signals_ignored, term_interrupts
+from actors.signals import STOPPING, Stopped, stops, stops_ignored, take_stops
 from tutelage.config.runtime import RayConfig
 
 pytestmark = pytest.mark.unit
@@ -123,20 +123,39 @@ def test_processes_that_stay_are_ended(stubborn: bool) -> None:
         assert not psutil.pid_exists(process.pid)
 
 
-def test_term_is_ctrl_c() -> None:
-    """SIGTERM raises KeyboardInterrupt in the body; afterwards the old handler is back."""
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), term_interrupts():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize(("number", "code"), [*zip(STOPPING, (130, 143, 129), strict=True)])
+def test_each_signal_that_stops_is_a_ctrl_c(number: signal.Signals, code: int) -> None:
+    """It raises a KeyboardInterrupt that knows the exit code; afterwards the old handler is back."""
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as stopped, stops():
+        signal.raise_signal(number)
+    assert isinstance(stopped.value, Stopped)
+    assert stopped.value.exit_code == code
+    assert signal.getsignal(number) is before
+
+
+def test_ignored_signals_stop_but_for_nohup() -> None:
+    """A background job's SIGINT is taken although the shell ignored it; nohup's SIGHUP stays ignored."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        with stops():
+            signal.raise_signal(signal.SIGHUP)
+            take_stops()
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(Stopped):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_clean_up_is_not_cut_short() -> None:
-    """Neither signal reaches the body."""
+    """No signal that stops reaches the body."""
     reached = False
-    with signals_ignored():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGTERM)
+    with stops(), stops_ignored():
+        for number in STOPPING:
+            signal.raise_signal(number)
         reached = True
     assert reached
 
@@ -146,7 +165,7 @@ def test_other_threads_install_no_handlers() -> None:
     ran = []
 
     def body() -> None:
-        with term_interrupts(), signals_ignored():
+        with stops(), stops_ignored():
             ran.append(True)
 
     thread = threading.Thread(target=body)

@@ -4,7 +4,7 @@
 1    GateError: everything ran, and the result is not good enough
 2    usage, job file or data
 3    infrastructure, and errors that nobody foresaw (with a log of the traceback)
-130  stopped by Ctrl-C
+130  stopped by Ctrl-C; 143 by SIGTERM; 129 by SIGHUP, which a closed terminal sends
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def fail(error: BaseException, console: Console, argv: Sequence[str], *, debug: 
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, KeyboardInterrupt):
         console.error("stopped")
-        return STOPPED
+        return int(getattr(error, "exit_code", STOPPED))
     if isinstance(error, TutelageError):
         problems = [
             {"key": problem.key, "text": problem.text, "origin": problem.origin}

@@ -26,6 +26,9 @@ from typer.core import TyperGroup
 
 from tutelage.cli.console import Console
 
+STOPPED = 130
+"""What typer makes of a KeyboardInterrupt."""
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -70,6 +73,8 @@ class VerbGroup(TyperGroup):
     """Finds verbs in VERBS and imports one only when it is called."""
 
     verbs: Sequence[Verb] = VERBS
+    stopped: KeyboardInterrupt | None = None
+    """What stopped the verb; typer itself turns every one into an exit with 130."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, in the order of the table."""
@@ -83,6 +88,14 @@ class VerbGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The verbs by group; no verb is imported for it."""
         formatter.write(help_text(self.verbs))
+
+    def invoke(self, ctx: Any) -> Any:
+        """As typer does, and keep what stopped the verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            self.stopped = stopped
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer does, with suggestions from the table."""
@@ -167,11 +180,14 @@ def _call(console: Console, args: list[str], verbs: Sequence[Verb]) -> int:
             console.say(problem)
             return 2
         return usage(problem.rstrip("."), console, context.command_path if context else "tutelage")
-    if code == 130:
-        raise KeyboardInterrupt
+    if code == STOPPED:
+        raise group.stopped or KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
 def run() -> None:
-    """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    """The console script: SIGTERM and a closed terminal end it as Ctrl-C does."""
+    from actors.signals import stops
+
+    with stops():
+        sys.exit(main(sys.argv[1:]))
