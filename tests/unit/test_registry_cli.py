@@ -130,6 +130,9 @@ def test_runs_are_listed_shown_and_filtered(registry: Registry) -> None:
     # One command trains it again, from the job that is kept.
     again = "tutelage runs show d-1 --config > d-1.yaml && tutelage distill d-1.yaml --fresh"
     assert f"again: {again}" in shown
+    # An update takes data, which only a finished one has recorded: no command that would be refused is named.
+    registry.runs.start("u-1", "update", "reviews", "name: reviews\n", digest="abc")
+    assert json.loads(call("runs", "show", "u-1", "--json")[1])["again"] is None
 
 
 def test_an_unknown_status_says_which_there_are() -> None:

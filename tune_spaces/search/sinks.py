@@ -1,4 +1,4 @@
-"""Other places where trials are logged: TensorBoard and MLflow. None of them can end a search or hold it up."""
+"""Other places where trials are logged: TensorBoard and MLflow. None can end a search or hold it up."""
 
 from __future__ import annotations
 

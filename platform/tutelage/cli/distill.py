@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tutelage.cli.finetune import Address, Fresh, JobFile, Overrides, Plan
+from tutelage.cli.following import after_distill, command_of
 
 if TYPE_CHECKING:
     from tutelage.cli.console import Console
@@ -41,30 +42,29 @@ def distill(
         return
     from actors.session import session
 
+    words = command_of("distill", job_file, overrides)
     with session(space.job.ray, job.home) as ray:
         teachers = make_teachers(job, space, ray)
         if self_test:
             from tutelage.cli.self_test import run_self_test
 
-            run_self_test(
-                job, space, teachers, ray.storage, command=f"tutelage distill {job_file}", began=begin
-            )
+            run_self_test(job, space, teachers, ray.storage, command=f"{words} --self-test", began=begin)
             return
         student = make_student(job, space, ray, teachers, fresh=fresh)
     from tutelage.cli.figures import write_figures
 
-    follow = f"tutelage export {job_file}" + "".join(f" {word}" for word in overrides or [])
+    follow = after_distill(space.job, job_file, overrides)
     report, page = write_figures(
         job,
         space,
         teachers,
         student,
-        command=f"tutelage distill {job_file}",
+        command=words,
         began=begin,
         next_command=follow,
     )
     console.result(
         report.model_dump(mode="json"),
         f"run     {student.run}{' (was done)' if student.reused else ''}\n"
-        f"student {student.folder}\nreport  {page}\nnext    {follow}",
+        f"student {student.folder}\nreport  {page}" + (f"\nnext    {follow}" if follow else ""),
     )

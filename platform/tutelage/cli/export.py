@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tutelage.cli.finetune import JobFile, Overrides
+from tutelage.cli.following import command_of
 
 if TYPE_CHECKING:
     from tutelage.cli.console import Console
@@ -38,7 +39,7 @@ def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -
         teachers,
         student,
         exported=exported,
-        command=f"tutelage export {job_file}",
+        command=command_of("export", job_file, overrides),
         began=begin,
         next_command=follow,
     )

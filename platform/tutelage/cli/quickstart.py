@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tutelage.cli.finetune import Address, Fresh, Overrides
+from tutelage.cli.following import check_export
 
 if TYPE_CHECKING:
     from actors.session import Session
@@ -71,6 +72,7 @@ def quickstart(
     begin = time.monotonic()
     path = job_file or example()
     job = open_job(console, path, [*SETTINGS, *(overrides or [])], address)
+    check_export(job.loaded.job, fix="`tutelage distill` trains a student of any task")
     new = data or (ARRIVES if job_file is None else None)
     if new is not None and job.loaded.job.update is None:
         raise ConfigError("--data needs a job with an update section", fix="add `update: {}` to the job")

@@ -118,8 +118,10 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def again(kind: str, run_id: str) -> str:
-    """The command that makes the run once more, from what the registry keeps of it."""
+def again(kind: str, run_id: str) -> str | None:
+    """The command that makes the run once more, from what the registry keeps of it; None where it cannot."""
+    if kind == "update":
+        return None  # it takes data, which only a finished update has recorded
     return f"tutelage runs show {run_id} --config > {run_id}.yaml && tutelage {kind} {run_id}.yaml --fresh"
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.cli.following import check_export
 from tutelage.errors import ConfigError
 from tutelage.files import home
 from tutelage.holder import Fence, Holder
@@ -125,11 +126,7 @@ def export_version(
     `search` and `trial` say who chose the job. Raises GateError when int8 falls short; the fp32 files stay in
     the run's folder.
     """
-    if job.loaded.job.task.type != "sequence-classification":
-        raise ConfigError(
-            f"task.type is {job.loaded.job.task.type}: ONNX export serves sequence-classification alone",
-            fix=f"the trained student is in {student.folder}, for transformers to load",
-        )
+    check_export(job.loaded.job, fix=f"the trained student is in {student.folder}, for transformers to load")
     out = space.runs / student.run / "export"
     result, scores = export_files(job, space, student.folder, out)
     if space.job.update is not None:

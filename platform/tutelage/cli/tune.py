@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tutelage.cli.finetune import Address, Fresh, JobFile, Overrides, Plan
+from tutelage.cli.following import EXPORTS, command_of
 
 if TYPE_CHECKING:
     from actors.finetune import Finetuned
@@ -57,7 +57,7 @@ def tune(
     from tune_spaces.search.opened import open_search, searched_space
 
     searched_space(space)  # a mistake in the space must not cost the time of making teachers
-    words = " ".join(["tutelage tune", shlex.quote(str(job_file)), *map(shlex.quote, overrides or [])])
+    words = command_of("tune", job_file, overrides)
     with session(space.job.ray, job.home) as ray:
         teachers = make_teachers(job, space, ray)
         opened = open_search(space, teachers)
@@ -147,9 +147,9 @@ def make_winner(
     space = dataclasses.replace(space, job=chosen)
     student = make_student(job, space, session, teachers, parent=found.id)
     exported: Exported | None = None
-    if chosen.task.type == "sequence-classification":
+    if chosen.task.type in EXPORTS:
         exported = export_version(job, space, student, search=found.id, trial=found.best.id)
-    again = f"tutelage distill {shlex.quote(str(file))}"
+    again = command_of("distill", file)
     write_figures(
         job,
         space,

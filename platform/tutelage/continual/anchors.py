@@ -102,7 +102,7 @@ class Anchors:
             return cls(parts["precision"], parts["center"], about["count"])
         except KeyError as problem:
             raise StoreError(
-                f"{path} holds no anchors: {problem}", fix="make the version's state anew"
+                f"{path} holds no anchors: {problem}", fix="make it anew with --compute-state"
             ) from problem
 
     def _grown(self, name: str, new: Tensor) -> tuple[Tensor, Tensor]:

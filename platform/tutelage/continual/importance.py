@@ -72,7 +72,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as problem:
         raise StoreError(
-            f"{path} cannot be read: {problem}", fix="make the version's state anew"
+            f"{path} cannot be read: {problem}", fix="make it anew with --compute-state"
         ) from problem
     return found, about
 

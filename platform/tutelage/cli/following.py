@@ -1,0 +1,34 @@
+"""Commands as they can be pasted: the one that was given, and the next, where it would not be refused."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tutelage.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tutelage.config.job import JobConfig
+
+EXPORTS = ("sequence-classification",)
+"""Tasks whose students are exported and served."""
+
+
+def command_of(verb: str, job_file: Path, overrides: Sequence[str] | None = None) -> str:
+    """`tutelage VERB JOB KEY=VALUE...`, quoted for a shell."""
+    return shlex.join(["tutelage", verb, str(job_file), *(overrides or ())])
+
+
+def after_distill(job: JobConfig, job_file: Path, overrides: Sequence[str] | None) -> str:
+    """The export of the student, or nothing for a task that has none."""
+    return command_of("export", job_file, overrides) if job.task.type in EXPORTS else ""
+
+
+def check_export(job: JobConfig, fix: str) -> None:
+    """Raises ConfigError for a task whose students are not exported."""
+    if job.task.type not in EXPORTS:
+        raise ConfigError(
+            f"task.type is {job.task.type}: ONNX export serves {' and '.join(EXPORTS)} alone", fix=fix
+        )
