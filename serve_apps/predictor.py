@@ -18,7 +18,8 @@ from tutelage.errors import ModelError
 from tutelage.export.probes import Probes, check_labels, check_reading, check_scores
 from tutelage.export.session import Classifier, OnnxClassifier, padded, score_of, softmax
 from tutelage.export.spec import ModelSpec, Variant
-from tutelage.export.tokenizer import read_pad_id, read_tokenizer
+from tutelage.export.tokenizer import read_pad_id
+from tutelage.tokenizer import read_file
 
 ROWS = 32
 """Texts in one forward pass; more are answered in several, so that memory stays bounded."""
@@ -53,7 +54,7 @@ class Predictor:
     ) -> None:
         self.spec = ModelSpec.read(folder)
         self.variant = variant
-        self._tokenizer = read_tokenizer(folder, self.spec.max_tokens)
+        self._tokenizer = read_file(folder, self.spec.max_tokens)
         self._reader = Reader(self._tokenizer, self.spec.max_tokens)
         self._pad_id = read_pad_id(folder, self._tokenizer)
         self._classifier = classifier or OnnxClassifier(self.spec.file(folder, variant), threads)

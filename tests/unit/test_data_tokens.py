@@ -286,7 +286,7 @@ def test_a_tokenizer_without_tokenizer_json_goes_through_transformers(tmp_path):
 def test_a_folder_without_any_tokenizer_is_an_error(tmp_path):
     rows = read_rows(job({"s": {"path": labelled(tmp_path / "a.parquet", 20)}}), tmp_path)
     (tmp_path / "none").mkdir()
-    with pytest.raises(ModelError, match="there is no tokenizer in"):
+    with pytest.raises(ModelError, match="none: no tokenizer"):
         tokenise(rows, str(tmp_path / "none"), 16, tmp_path)
 
 

@@ -147,7 +147,7 @@ def test_rows_are_not_tokenised_without_a_tokenizer(bert: Path, tmp_path: Path) 
 
     shutil.copytree(bert, tmp_path / "mute", ignore=shutil.ignore_patterns("tokenizer*"))
     rows = read_rows(job({"one": {"path": labelled(tmp_path / "one.parquet", 20)}}), tmp_path)
-    with pytest.raises(ModelError, match="there is no tokenizer in"):
+    with pytest.raises(ModelError, match="mute: no tokenizer"):
         tokenise(rows, str(tmp_path / "mute"), 16, tmp_path)
 
 

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.errors import ModelError
-from tutelage.tokenizer import check_room
+from tutelage.tokenizer import check_fast, check_room
 
 Ints = NDArray[np.int32]
 
@@ -74,15 +73,6 @@ def encode_texts(
         _encoded(text, encoding, 1 if pair else 0, typed, tokenizer.cls_token_id)
         for text, encoding in zip(texts, found.encodings, strict=True)
     ]
-
-
-def check_fast(tokenizer: Any, key: str) -> None:
-    """Raise ModelError for a tokenizer that does not tell where its tokens stand."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"{key}: a {type(tokenizer).__name__} does not say where in the text its tokens stand",
-            fix="name a folder with tokenizer.json",
-        )
 
 
 def _fitted(tokenizer: Any, questions: Sequence[str], most: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from tutelage.config.task import Task
-from tutelage.data.align import check_fast
 from tutelage.data.encode import TOKEN_FIELDS, Encoder, encoder
 from tutelage.data.examples import (
     MAX_TOKENS_KEY,
@@ -24,14 +22,15 @@ from tutelage.data.examples import (
 from tutelage.data.folders import whole_folder
 from tutelage.data.rows import ROWS_SCHEMA, RowSet, task_of
 from tutelage.data.table import MappedTable
-from tutelage.errors import DataError, ModelError
-from tutelage.files import digest_file, digest_folder, digest_text
+from tutelage.errors import DataError
+from tutelage.files import digest_text
 from tutelage.progress import Stage
+from tutelage.tokenizer import check_fast, id_reader, identity, load_tokenizer
 
-FORMAT = "tokens-1"
+FORMAT = "tokens-2"
 """Raised when the same rows and tokenizer would give another file."""
 
-TASK_FORMAT = "task-tokens-1"
+TASK_FORMAT = "task-tokens-2"
 """The same, for all tasks but sequence-classification."""
 READ_COLUMNS = ("text", "label", "pair", "spans", "span_labels", "prompt_end")
 Encode = Callable[[list[str]], list[list[int]]]
@@ -46,7 +45,7 @@ def tokenise(
 
     Args:
         rows: the rows of the job.
-        tokenizer_folder: a folder with tokenizer.json, or anything transformers' AutoTokenizer takes.
+        tokenizer_folder: a folder that `load_tokenizer` reads.
         max_tokens: longer texts are cut here.
         home: the file is kept below home/tokens.
 
@@ -58,11 +57,13 @@ def tokenise(
     task = task_of(table.schema)
     if task is not None:
         return _tokenise_for(task, rows, table, tokenizer_folder, max_tokens, home, stage)
-    encode, identity = _tokenizer(tokenizer_folder, max_tokens)
-    target = home / "tokens" / digest_text(FORMAT, rows.fingerprint, identity, str(max_tokens))[:32]
+    tokenizer = load_tokenizer(tokenizer_folder)
+    check_fast(tokenizer, tokenizer_folder)
+    digest = digest_text(FORMAT, rows.fingerprint, identity(tokenizer), str(max_tokens))
+    target = home / "tokens" / digest[:32]
     if not (target / "tokens.arrow").is_file():
         with whole_folder(target) as folder:
-            _write(table, encode, max_tokens, folder / "tokens.arrow", stage)
+            _write(table, id_reader(tokenizer, max_tokens), max_tokens, folder / "tokens.arrow", stage)
     return target / "tokens.arrow"
 
 
@@ -71,9 +72,9 @@ def _tokenise_for(
     stage: Stage | None,
 ) -> Path:  # fmt: skip
     """The file of any other task; its tokenizer is asked where its tokens stand."""
-    tokenizer, identity = _auto_tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     check_fast(tokenizer, tokenizer_folder)
-    digest = digest_text(TASK_FORMAT, rows.fingerprint, identity, str(max_tokens))
+    digest = digest_text(TASK_FORMAT, rows.fingerprint, identity(tokenizer), str(max_tokens))
     target = home / "tokens" / digest[:32]
     if not (target / "tokens.arrow").is_file():
         read = encoder(task, tokenizer, max_tokens, tokenizer_folder)
@@ -116,60 +117,6 @@ def _write_for(table: MappedTable, read: Encoder, schema: pa.Schema, path: Path,
         )
     if stage and reached < done:
         stage.note(f"{done - reached} rows have no position within data.max_tokens and are not used")
-
-
-def _tokenizer(folder: str, max_tokens: int) -> tuple[Encode, str]:
-    """How to encode, and a digest of what decides the result."""
-    file = Path(folder) / "tokenizer.json"
-    if not file.is_file():
-        tokenizer, identity = _auto_tokenizer(folder)
-        return _auto_encode(tokenizer, max_tokens), identity
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as problem:  # tokenizers raises bare Exception for a broken file
-        raise ModelError(
-            f"{file} is not a tokenizer: {problem}", fix="copy the model's tokenizer files again"
-        ) from problem
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=max_tokens)
-
-    def encode(texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
-
-    return encode, f"tokenizer.json {digest_file(file)}"
-
-
-def _auto_tokenizer(name: str) -> tuple[Any, str]:
-    """The tokenizer as transformers makes it, and a digest of what decides its result."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as problem:
-        raise ModelError(
-            f"there is no tokenizer in '{name}': {str(problem).splitlines()[0]}",
-            fix="name a folder with tokenizer files in `tokenizer:`, or a model that has them",
-        ) from problem
-    # transformers makes a tokenizer of special tokens alone where the files are missing.
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ModelError(
-            f"there is no tokenizer in '{name}': no file with its words",
-            fix="name a folder with tokenizer files in `tokenizer:`, or a model that has them",
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        tokenizer.save_pretrained(scratch)
-        identity = digest_folder(Path(scratch))
-    return tokenizer, f"transformers {identity}"
-
-
-def _auto_encode(tokenizer: Any, max_tokens: int) -> Encode:
-    def encode(texts: list[str]) -> list[list[int]]:
-        found = tokenizer(texts, truncation=True, max_length=max_tokens, padding=False)
-        return [list(ids) for ids in found["input_ids"]]
-
-    return encode
 
 
 def _write(table: MappedTable, encode: Encode, max_tokens: int, path: Path, stage: Stage | None) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from tutelage.export.probes import Probes, ProbeText, Score, check_reading
 from tutelage.export.session import OnnxClassifier, score_of
 from tutelage.export.spec import ModelSpec
-from tutelage.export.tokenizer import read_pad_id, read_tokenizer
+from tutelage.export.tokenizer import read_pad_id
+from tutelage.tokenizer import read_file
 
 ROWS = 16
 """Rows that are kept with a version."""
@@ -89,7 +90,7 @@ def record_probes(
     Raises:
         ModelError: the folder's tokenizer reads a row otherwise than the training did.
     """
-    tokenizer = read_tokenizer(folder, spec.max_tokens)
+    tokenizer = read_file(folder, spec.max_tokens)
 
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text).ids)

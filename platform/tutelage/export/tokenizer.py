@@ -1,4 +1,4 @@
-"""The tokenizer of an exported folder: `tokenizer.json` through the tokenizers library, nothing else."""
+"""The padding token of an exported folder."""
 
 from __future__ import annotations
 
@@ -6,36 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import ModelError
-
-FILE = "tokenizer.json"
-
-
-def read_tokenizer(folder: Path, max_tokens: int) -> Any:
-    """A `tokenizers.Tokenizer` that cuts at `max_tokens` and pads nothing. Raises ModelError."""
-    from tokenizers import Tokenizer
-
-    file = folder / FILE
-    if not file.is_file():
-        raise ModelError(
-            f"{folder} holds no {FILE}",
-            fix=f"export a student whose tokenizer is a fast one (`{FILE}` in its folder)",
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as problem:  # tokenizers raises bare Exception for a broken file
-        raise ModelError(f"{file} is not a tokenizer: {problem}", fix="export the version again") from problem
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=max_tokens)
-    return tokenizer
+from tutelage.tokenizer import CONFIG_FILE
 
 
 def read_pad_id(folder: Path, tokenizer: Any) -> int:
     """The id that the model knows as padding: some models derive positions from it, mask or not."""
+    known = _read(folder / "config.json").get("pad_token_id")
+    if known is not None:
+        return int(known)
+    sign = _read(folder / CONFIG_FILE).get("pad_token")
+    sign = sign.get("content") if isinstance(sign, dict) else sign
+    found = tokenizer.token_to_id(sign) if isinstance(sign, str) else None
+    return int(found or tokenizer.token_to_id("[PAD]") or 0)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id")
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = None
-    if known is None:
-        known = tokenizer.token_to_id("[PAD]")
-    return int(known or 0)
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -18,6 +18,7 @@ from tutelage.models.describe import head_of
 from tutelage.models.layers import freeze, keep_layers
 from tutelage.models.vocabulary import vocabulary_head
 from tutelage.models.weights import check_weights
+from tutelage.tokenizer import load_tokenizer
 
 __all__ = [
     "load_classifier",
@@ -106,24 +107,6 @@ def _loading(folder: str | Path, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot be loaded as {what} ({error})", fix="check the folder") from error
-
-
-def load_tokenizer(folder: str | Path) -> Any:
-    """The folder's fast tokenizer. Raises ModelError when there is none, or one that knows no word."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder}: no tokenizer ({error})", fix="save the tokenizer beside the model"
-        ) from error
-    # transformers makes a tokenizer of special tokens alone where the files are missing.
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ModelError(
-            f"{folder}: no tokenizer (no file with its words)", fix="save the tokenizer beside the model"
-        )
-    return tokenizer
 
 
 def prepare_for_training(model: Any, method: Method, keep: list[int] | None = None) -> Any:
