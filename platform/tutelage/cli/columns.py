@@ -1,78 +1,97 @@
-"""Which column of a data file holds the text and which the label, as far as the file itself tells."""
+"""Which column of a data file holds the text and which the label, and how a job reads that file."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+import re
+import tempfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tutelage.cli.found import Found
+from tutelage.config import JobConfig
+from tutelage.config.data import FileSource
+from tutelage.config.task import SequenceClassification
+from tutelage.data.checks import BadRowError, as_label, check_text
+from tutelage.data.labels import UnknownLabelError, label_text
+from tutelage.data.peek import Peek, peek
+from tutelage.data.rows import RowSet, read_rows
+from tutelage.data.sources import open_source
 from tutelage.errors import DataError
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "comment", "message", "document", "title")
 LABEL_NAMES = (
-    "label",
-    "labels",
-    "target",
-    "class",
-    "category",
-    "sentiment",
-    "intent",
-    "y",
-    "rating",
-    "stars",
+    *("label", "labels", "target", "class", "category", "sentiment", "intent", "y", "rating", "stars"),
 )
-MAX_ROWS = 100_000
 MAX_LABELS = 200
+FEW_ROWS = 10
+"""Below, a tenth of the rows may be none."""
+MAX_DISTINCT = 10_000
+"""Different values of a column, beyond which it is not counted on: it holds no labels."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a data file holds."""
+def find_columns(path: str, name: str, *, text: str | None = None, label: str | None = None) -> Found:
+    """The text and label columns of a file, and all that a job must say to read it.
 
-    text: str
-    label: str
-    labels: list[str]
-    """The distinct labels, sorted."""
-    rows: int
-    """Rows looked at (at most MAX_ROWS)."""
+    Args:
+        path: what a source's `path` may be.
+        name: the source's name.
+        text: the text column, where it is known.
+        label: the label column, where it is known.
 
-
-def find_columns(path: Path, *, text: str | None = None, label: str | None = None) -> Found:
-    """The text and label columns of a file; `text` and `label` say what is known already.
-
-    Raises DataError when the file cannot be read, or when a column cannot be told.
+    Raises:
+        DataError: the file cannot be read, or a column cannot be told.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is not a file", fix="give --data one parquet, arrow, jsonl or csv file")
-    rows = _rows(path)
-    if not rows:
+    seen = peek(name, path)
+    if not seen.rows:
         raise DataError(f"{path} holds no rows", fix="give --data a file with a header and some rows")
-    columns = list(rows[0])
+    text, label = _columns(path, seen, text, label)
+    values = _values(path, name, seen, text, label)
+    spellings = _spellings(values)
+    counts: Counter[str] = Counter()
+    for value, times in values.items():
+        counts[spellings.get(value, value)] += times
+    if not 2 <= len(counts) <= MAX_LABELS:
+        raise DataError(
+            f"{path}: column '{label}' holds {len(counts)} different labels; a task has 2 to {MAX_LABELS}",
+            fix="say which column is the label: --label COLUMN",
+        )
+    sample = next((row[text] for row in seen.rows if _is_text(row[text])), "")
+    ordered = dict(sorted(counts.items()))
+    found = Found(text, label, seen.keys, ordered, spellings, " ".join(sample.split())[:70])
+    rows = _as_the_job_reads(path, name, found)
+    if sum(rows.counts[name].values()) < FEW_ROWS:
+        found = replace(found, splits={"validation": 1, "test": 1})
+        rows = _as_the_job_reads(path, name, found)
+    return replace(found, rows=rows)
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        check_text(value)
+    except BadRowError:
+        return False
+    return True
+
+
+def _columns(path: str, seen: Peek, text: str | None, label: str | None) -> tuple[str, str]:
+    columns = seen.columns
     for option, name in (("--text", text), ("--label", label)):
         if name is not None and name not in columns:
             raise DataError(
                 f"{option} {name}: {path} has no such column, only {', '.join(columns)}",
                 fix="name one of them",
             )
-    text = text or _text_column(rows, [name for name in columns if name != label])
-    label = label or _label_column(rows, [name for name in columns if name != text])
+    text = text or _text_column(seen.rows, [name for name in columns if name != label])
+    label = label or _label_column(seen.rows, [name for name in columns if name != text])
     if text is None or label is None:
         missing = "text" if text is None else "label"
         raise DataError(
             f"{path}: cannot tell which of {', '.join(columns)} is the {missing} column",
             fix=f"say it: --{missing} COLUMN",
         )
-    labels = sorted({str(row[label]) for row in rows if row.get(label) not in (None, "")})
-    if not 2 <= len(labels) <= MAX_LABELS:
-        raise DataError(
-            f"{path}: column '{label}' holds {len(labels)} different labels; a task has 2 to {MAX_LABELS}",
-            fix="say which column is the label: --label COLUMN",
-        )
-    return Found(text, label, labels, len(rows))
+    return text, label
 
 
 def _text_column(rows: list[dict[str, Any]], columns: list[str]) -> str | None:
@@ -100,52 +119,63 @@ def _label_column(rows: list[dict[str, Any]], columns: list[str]) -> str | None:
 
 
 def _by_name(columns: list[str], names: tuple[str, ...]) -> str | None:
-    lower = {column.lower(): column for column in reversed(columns)}
-    return next((lower[name] for name in names if name in lower), None)
+    """The column of such a name; none where two have it."""
+    for name in names:
+        called = [column for column in columns if re.sub(r"#\d+$", "", column.strip().lower()) == name]
+        if called:
+            exact = [column for column in called if column.strip().lower() == name]
+            return called[0] if len(called) == 1 else exact[0] if len(exact) == 1 else None
+    return None
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    ending = path.suffix.lower()
-    readers = {
-        ".csv": _csv,
-        ".tsv": _csv,
-        ".jsonl": _jsonl,
-        ".ndjson": _jsonl,
-        ".parquet": _parquet,
-        ".arrow": _arrow,
-        ".feather": _arrow,
+def _values(path: str, name: str, seen: Peek, text: str, label: str) -> Counter[str]:
+    """What stands in the label column of rows with a text, as labels are compared -> rows."""
+    source = FileSource.model_validate({"path": path, "columns": {"text": text, "label": label}, **seen.keys})
+    known = {str(row[label]) for row in seen.rows if row[label] not in (None, "")}
+    task = SequenceClassification.model_construct(labels=sorted(known))
+    values: Counter[str] = Counter()
+    for batch in open_source(name, source, Path(), task).read():
+        for words, value in zip(batch.values["text"], batch.values["label"], strict=True):
+            try:
+                check_text(words)
+                found = label_text(as_label(value))
+            except (BadRowError, UnknownLabelError):
+                continue
+            if found is not None and (found in values or len(values) < MAX_DISTINCT):
+                values[found] += 1
+    return values
+
+
+def _spellings(values: Counter[str]) -> dict[str, str]:
+    """Value -> label for all that differ from it in case or white space only; most rows decide which."""
+    groups: dict[str, list[str]] = {}
+    for value in values:
+        groups.setdefault(" ".join(value.split()).casefold(), []).append(value)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        usual = min(group, key=lambda value: (-values[value], value))
+        found |= {value: usual for value in group if value != usual}
+    return found
+
+
+def _as_the_job_reads(path: str, name: str, found: Found) -> RowSet:
+    """The rows of the job that is to be written; bad ones are left out and counted."""
+    columns = {"text": found.text, "label": found.label}
+    source: dict[str, Any] = {
+        "path": path,
+        "columns": columns,
+        "labels": found.spellings,
+        "splits": found.splits,
     }
-    if ending not in readers:
-        raise DataError(f"{path}: the ending '{ending}' is not known", fix=f"use one of {', '.join(readers)}")
-    try:
-        return [dict(row) for row in islice(readers[ending](path), MAX_ROWS)]
-    except (ValueError, OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}", fix="check the file and its ending") from None
-
-
-def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-
-
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for count, line in enumerate(file, 1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {count} is not an object")
-                yield row
-
-
-def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    from pyarrow import parquet
-
-    for batch in parquet.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
-
-
-def _arrow(path: Path) -> Iterator[Mapping[str, Any]]:
-    from pyarrow import feather
-
-    yield from feather.read_table(path).to_pylist()
+    source |= found.keys
+    job = JobConfig.model_validate(
+        {
+            "name": name,
+            "task": {"labels": found.labels},
+            "data": {"sources": {name: source}, "on_bad_row": "skip"},
+            "student": {"model": name},
+            "objectives": [{"type": "cross-entropy"}],
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        return read_rows(job, Path(folder))

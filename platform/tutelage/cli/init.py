@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tutelage.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tutelage.cli.columns import Found
     from tutelage.cli.console import Console
+    from tutelage.cli.found import Found
 
 EXAMPLE_CSV = """text,label
 "A warm, funny film with a lovely cast.",positive
@@ -40,13 +41,13 @@ task:
 
 data:
   max_tokens: 128          # longer texts are cut
-  on_bad_row: fail         # skip: leave bad rows out and count them in the report
+  on_bad_row: {on_bad_row:<12} # fail: one bad row ends the run; skip: bad rows are left out and counted
   sources:
     # One entry a domain; reports show each one apart. Rows with an empty label are read as unlabelled.
     {source}:
-      path: {path}         # parquet, arrow, jsonl or csv; a folder, a glob or a URL work too
-      columns: {columns}
-      splits: {{validation: 0.1, test: 0.1}}
+      path: {path}         # parquet, arrow, jsonl, csv; a folder, a glob or a URL work too
+      columns: {columns}{more}
+      splits: {splits}
 
 # Each teacher is fine-tuned from `model`: a folder, a hub name, or catalog:NAME. Leave `finetune` out for
 # a model that does the task already. Teachers are strongest together when each knows something else:
@@ -81,7 +82,7 @@ train:
   lr: 3.0e-4
   workers: 1               # more on a cluster; nothing else changes
   precision: auto          # bf16 where the hardware multiplies it, else fp32
-  early_stop: {{metric: accuracy, patience: 2}}
+  {early_stop}early_stop: {{metric: accuracy, patience: 2}}
 """
 
 
@@ -89,7 +90,7 @@ def init(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where to write job.yaml.")] = Path(),
     data: Annotated[
-        Path | None, typer.Option("--data", help="Your data: parquet, arrow, jsonl or csv.")
+        str | None, typer.Option("--data", help="Your data: parquet, arrow, jsonl, csv; a folder or glob.")
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="Its text column.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Its label column.")] = None,
@@ -103,22 +104,21 @@ def init(
         if text or label:
             raise ConfigError("--text and --label name columns of --data", fix="add --data FILE")
         written = {job: job_text(job, str(example), None), example: EXAMPLE_CSV}
+        more: dict[str, Any] = {}
         words = [f"wrote {job} and {example} (its format; put your rows in its place)"]
     else:
         from tutelage.cli.columns import find_columns
+        from tutelage.cli.found import about, lines
 
-        found = find_columns(data, text=text, label=label)
-        written = {job: job_text(job, str(data), found)}
-        words = [
-            f"wrote {job}",
-            f"  text column   {found.text}",
-            f"  label column  {found.label}, {found.rows:,} rows, labels {', '.join(found.labels)}",
-        ]
+        found = find_columns(data, source_name(data), text=text, label=label)
+        written = {job: job_text(job, data, found)}
+        more = {"data": about(found)}
+        words = [f"wrote {job}", *(f"  {line}" for line in lines(found))]
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in written.items():
         path.write_text(content, encoding="utf-8")
     words.append(f"next: tutelage config check {job}")
-    console.result({"written": [str(path) for path in written], "job": str(job)}, "\n".join(words))
+    console.result({"written": [str(path) for path in written], "job": str(job), **more}, "\n".join(words))
 
 
 def job_text(job: Path, data: str, found: Found | None) -> str:
@@ -127,14 +127,30 @@ def job_text(job: Path, data: str, found: Found | None) -> str:
 
     columns = {"text": found.text, "label": found.label} if found else {"text": "text", "label": "label"}
     labels = found.labels if found else ["negative", "positive"]
+    keys = dict(found.keys) if found else {}
+    if found and found.spellings:
+        keys["labels"] = found.spellings
     return TEMPLATE.format(
         job=job,
-        name=slug(job.absolute().parent.name, "my-job"),
-        source=slug(Path(data).stem, "mine"),
+        name=inline(slug(job.absolute().parent.name, "my-job")),
+        source=inline(source_name(data)),
+        on_bad_row="skip" if found and found.bad else "fail",
+        more="".join(f"\n      {key}: {inline(value)}" for key, value in keys.items()),
+        early_stop="" if found is None or found.validated else "# No validation row has a label.\n  # ",
+        splits=inline(found.splits if found else {"validation": 0.1, "test": 0.1}),
         path=inline(data),
         columns=inline(columns),
         labels=inline(list(labels)),
     )
+
+
+def source_name(data: str) -> str:
+    """What a job calls the source of a path: the file's name without its endings."""
+    name = data.rstrip("/").rsplit("/", 1)[-1]
+    kept = re.sub(
+        r"(\.(csv|tsv|jsonl|ndjson|parquet|pq|arrow|feather|ipc|txt|gz|bz2|xz))+$", "", name, flags=re.I
+    )
+    return slug(kept, "mine")
 
 
 def slug(text: str, default: str) -> str:

@@ -21,7 +21,7 @@ class LabelMap:
 
     A value is looked up as text: first in the source's `labels`, then among the task's labels. A whole
     number 0..C-1 is taken as the index itself only when the source maps nothing and no task label is a
-    number, since the number could mean something else otherwise. Null, NaN and "" are unlabelled.
+    number, since the number could mean something else otherwise. Null, NaN and white space are unlabelled.
 
     Raises:
         DataError: the source maps to a label that the task does not have.
@@ -63,7 +63,11 @@ class LabelMap:
 
 def label_text(value: object) -> str | None:
     """The value as text, as labels are compared; None where there is no label."""
-    if value is None or value == "" or (isinstance(value, float | Decimal) and math.isnan(value)):
+    if (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, float | Decimal) and math.isnan(value))
+    ):
         return None
     return _as_text(value)
 
@@ -75,9 +79,8 @@ def _is_number(text: str) -> bool:
 def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Decimal) and value.is_finite():
-        value = int(value) if value == value.to_integral_value() else value.normalize()
-        return f"{value:f}"
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
     return str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from tutelage.data.canonical import (
 from tutelage.data.checks import EXTRA_FIELDS, check_for
 from tutelage.data.folders import whole_folder
 from tutelage.data.labels import UNLABELLED, LabelMap
+from tutelage.data.row_set import RowSet, load_rows, told
 from tutelage.data.sources import OpenSource, open_source
 from tutelage.data.splits import SPLITS, SplitPlan, SplitResult, assign, text_groups
 from tutelage.data.table import MappedTable
-from tutelage.errors import DataError, StoreError
+from tutelage.errors import DataError
 from tutelage.files import digest_text
 from tutelage.progress import Stage
 
@@ -67,26 +68,6 @@ GATHER_BYTES = 64 << 20
 """How much text is put into order in memory at a time."""
 
 
-@dataclass(frozen=True)
-class RowSet:
-    """The rows of a job and what was counted while they were read."""
-
-    path: Path
-    fingerprint: str
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    """source -> split -> rows."""
-    bad: dict[str, dict[str, int]] = field(default_factory=dict)
-    """source -> reason -> rows left out (`data.on_bad_row: skip`)."""
-    labelled: dict[str, int] = field(default_factory=dict)
-    """source -> rows with a label, over all splits."""
-    overlaps: dict[str, int] = field(default_factory=dict)
-    """source -> rows left out because another source holds the same text out for validation or test."""
-    remarks: dict[str, dict[str, int]] = field(default_factory=dict)
-    """source -> what was read otherwise than it stands in the file, or passed over -> how often."""
-    hints: dict[str, str] = field(default_factory=dict)
-    """source -> which key would read the file better, as its reader thinks; only where rows were left out."""
-
-
 def read_rows(job: JobConfig, home: Path, stage: Stage | None = None) -> RowSet:
     """Read, check and split all sources; a second call with the same files reads nothing.
 
@@ -101,7 +82,7 @@ def read_rows(job: JobConfig, home: Path, stage: Stage | None = None) -> RowSet:
     if not (target / "rows.json").is_file():
         with whole_folder(target) as folder:
             _write(job, opened, folder, fingerprint, stage)
-    return _load(target)
+    return load_rows(target)
 
 
 def _fingerprint(job: JobConfig, opened: list[OpenSource]) -> str:
@@ -128,16 +109,6 @@ def task_of(schema: pa.Schema) -> Task | None:
     return None if section is None else adapter.validate_json(section)
 
 
-def _load(folder: Path) -> RowSet:
-    try:
-        saved = json.loads((folder / "rows.json").read_text())
-        return RowSet(path=folder / "rows.arrow", **saved)
-    except (OSError, ValueError, TypeError) as problem:
-        raise StoreError(
-            f"{folder} is damaged: {problem}", fix=f"remove {folder} and repeat the command"
-        ) from problem
-
-
 @dataclass
 class _Checked:
     """One source after the first pass: good rows on disk, in file order; digests uint64[N, 2] in memory."""
@@ -154,7 +125,8 @@ def _write(
     checked = [_check_source(job, s, folder / f"{i}.scratch", stage, i) for i, s in enumerate(opened)]
     sources = job.data.sources
     plans = [_plan(source.name, sources[source.name]) for source in checked]
-    results = assign(text_groups([source.digests for source in checked]), plans)
+    groups = text_groups([source.digests for source in checked])
+    results = assign(groups, plans)
     rows = RowSet(
         folder / "rows.arrow",
         fingerprint,
@@ -164,19 +136,26 @@ def _write(
         overlaps={c.name: r.overlaps for c, r in zip(checked, results, strict=True)},
         remarks={c.name: dict(c.bad.remarks) for c in checked if c.bad.remarks},
         hints={c.name: c.bad.hint for c in checked if c.bad.hint and c.bad.counts},
+        repeats={c.name: len(g) - len(np.unique(g)) for c, g in zip(checked, groups, strict=True)},
     )
     names = pa.array(list(sources), pa.string())
     slice_of = [source.slice or name for name, source in sources.items()]
     slices = list(dict.fromkeys(slice_of))
+    labels: list[NDArray[np.int32]] = []
     schema = rows_schema(job.task)
     with pa.OSFile(str(rows.path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for code, (source, result) in enumerate(zip(checked, results, strict=True)):
             table = MappedTable(source.path)
-            rows.labelled[source.name] = int((table.numbers("label")[result.order] != UNLABELLED).sum())
+            labels.append(table.numbers("label"))
+            rows.labelled[source.name] = int((labels[-1][result.order] != UNLABELLED).sum())
+            if job.task.type == "sequence-classification":
+                rows.classes[source.name] = _classes(labels[-1], result, job.task.labels)
             for part, codes in _ordered(table, result):
                 domain = (slices.index(slice_of[code]), pa.array(slices))
                 writer.write_batch(_with_names(schema, part, codes, (code, names), domain))
             source.path.unlink()
+    if job.task.type == "sequence-classification":
+        rows = replace(rows, two_labels=_two_labels(groups, labels))
     if stage:
         for line in told(rows):
             stage.note(line)
@@ -184,19 +163,20 @@ def _write(
     (folder / "rows.json").write_text(json.dumps(saved, indent=1) + "\n")
 
 
-def told(rows: RowSet) -> list[str]:
-    """A line for all that was left out, or read otherwise than it stands in the files."""
-    lines = []
-    for name, reasons in rows.bad.items():
-        if reasons:
-            lines.append(f"{name}: left out {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")
-            lines += [f"{name}: {rows.hints[name]}"] if name in rows.hints else []
-    for name, count in rows.overlaps.items():
-        if count:
-            lines.append(f"{name}: left out {count} rows whose text another source holds out")
-    for name, reasons in rows.remarks.items():
-        lines.append(f"{name}: {', '.join(f'{n} x {reason}' for reason, n in reasons.items())}")
-    return lines
+def _classes(labels: NDArray[np.int32], result: SplitResult, names: list[str]) -> dict[str, dict[str, int]]:
+    """Split -> label -> rows of one source; "" counts those without a label."""
+    found = {}
+    for code, split in enumerate(SPLITS):
+        counts = np.bincount(labels[result.codes == code] + 1, minlength=len(names) + 1).tolist()
+        found[split] = dict(zip(["", *names], counts, strict=True))
+    return found
+
+
+def _two_labels(groups: list[NDArray[np.int64]], labels: list[NDArray[np.int32]]) -> int:
+    """Texts that stand in several rows, and not always with the same label."""
+    known = [np.stack([g, k])[:, k != UNLABELLED] for g, k in zip(groups, labels, strict=True)]
+    pairs = np.unique(np.concatenate(known, axis=1), axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
 def _check_source(
@@ -293,3 +273,6 @@ def _with_names(
     }
     columns = [made[name] if name in made else part.column(name).combine_chunks() for name in schema.names]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+__all__ = ["ROWS_SCHEMA", "RowSet", "read_rows", "rows_schema", "task_of"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -83,7 +84,9 @@ def _at_most(batches: Iterator[RawRows], limit: int) -> Iterator[RawRows]:
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
+    """One file of a source."""
+
     path: str
     shown: str
     format: str
@@ -91,19 +94,26 @@ class _File:
 
 
 def _open_files(name: str, source: FileSource, keys: dict[str, str], labels: frozenset[str]) -> OpenSource:
-    fs, files = _list_files(name, source)
+    fs, files = list_files(name, source)
     dialect = _dialect(name, source, {file.format for file in files})
 
     def read() -> Iterator[RawRows]:
         for file in files:
             wanted = Wanted(name, file.shown, keys, dialect, labels)
-            try:
-                with fs.open(file.path, "rb", compression="infer") as handle:
-                    yield from READERS[file.format](handle, wanted)
-            except (OSError, EOFError, lzma.LZMAError, zlib.error) as problem:
-                raise wanted.unreadable(problem) from problem
+            with opened_file(fs, file, wanted) as handle:
+                yield from READERS[file.format](handle, wanted)
 
     return OpenSource(name, digest_text(*(file.stamp for file in files)), read)
+
+
+@contextmanager
+def opened_file(fs: Any, file: File, wanted: Wanted) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked. Raises DataError where they cannot be read."""
+    try:
+        with fs.open(file.path, "rb", compression="infer") as handle:
+            yield handle
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as problem:
+        raise wanted.unreadable(problem) from problem
 
 
 def _dialect(name: str, source: FileSource, formats: set[str]) -> Dialect:
@@ -120,7 +130,13 @@ def _dialect(name: str, source: FileSource, formats: set[str]) -> Dialect:
     return Dialect(source.encoding, source.delimiter, source.quote, header)
 
 
-def _list_files(name: str, source: FileSource) -> tuple[Any, list[_File]]:
+def list_files(name: str, source: FileSource) -> tuple[Any, list[File]]:
+    """The file system and the files that a source names, in the order in which they are read.
+
+    Raises:
+        DataError: no such file, or none of a known format.
+        StoreError: a place that cannot be listed.
+    """
     key = f"data.sources.{name}"
     place = source.path if is_url(source.path) else str(Path(source.path).expanduser().absolute())
     try:
@@ -137,7 +153,7 @@ def _list_files(name: str, source: FileSource) -> tuple[Any, list[_File]]:
         raise DataError(
             f"{key}.path '{source.path}': no such file", fix="check the path; a glob must match something"
         )
-    files = [_File(p, _shown(fs, p), _format(p, source.format), _stamp(fs, p)) for p in paths]
+    files = [File(p, _shown(fs, p), _format(p, source.format), _stamp(fs, p)) for p in paths]
     known = _of_a_folder(files, said=source.format != "auto") if listed else files
     unknown = [file.shown for file in (known or files) if not file.format]
     if unknown:
@@ -148,7 +164,7 @@ def _list_files(name: str, source: FileSource) -> tuple[Any, list[_File]]:
     return fs, known
 
 
-def _of_a_folder(files: list[_File], *, said: bool) -> list[_File]:
+def _of_a_folder(files: list[File], *, said: bool) -> list[File]:
     """Files of a known format; text files only where there are no others: beside rows they are notes."""
     known = [file for file in files if file.format]
     rows = [file for file in known if said or file.format != "text"]

@@ -138,7 +138,7 @@ def read_jsonl(file: IO[bytes], wanted: Wanted) -> Iterator[RawRows]:
                 "write one object a line: jq -c '.[]' FILE > FILE.jsonl",
             )
         any_row = True
-        value = _json_object(line)
+        value = json_object(line)
         if isinstance(value, str):
             batch.flaws.append(Flaw(number, value))
         else:
@@ -154,7 +154,7 @@ def read_jsonl(file: IO[bytes], wanted: Wanted) -> Iterator[RawRows]:
     yield batch if any_row else wanted.empty()
 
 
-def _json_object(line: str) -> dict[str, Any] | str:
+def json_object(line: str) -> dict[str, Any] | str:
     """The object, or what is wrong with the line."""
     if not is_text(line):
         return NOT_UTF8

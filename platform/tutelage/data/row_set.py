@@ -1,0 +1,61 @@
+"""What was counted while the rows of a job were read, and how it is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tutelage.errors import StoreError
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """The rows of a job and what was counted while they were read."""
+
+    path: Path
+    fingerprint: str
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """source -> split -> rows."""
+    bad: dict[str, dict[str, int]] = field(default_factory=dict)
+    """source -> reason -> rows left out (`data.on_bad_row: skip`)."""
+    labelled: dict[str, int] = field(default_factory=dict)
+    """source -> rows with a label, over all splits."""
+    overlaps: dict[str, int] = field(default_factory=dict)
+    """source -> rows left out because another source holds the same text out for validation or test."""
+    remarks: dict[str, dict[str, int]] = field(default_factory=dict)
+    """source -> what was read otherwise than it stands in the file, or passed over -> how often."""
+    classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """sequence-classification: source -> split -> label -> rows; "" counts rows without a label."""
+    repeats: dict[str, int] = field(default_factory=dict)
+    """source -> good rows whose text stands in an earlier row of it."""
+    two_labels: int = 0
+    """Texts that stand in several rows, and not always with the same label."""
+    hints: dict[str, str] = field(default_factory=dict)
+    """source -> which key would read the file better, as its reader thinks; only where rows were left out."""
+
+
+def load_rows(folder: Path) -> RowSet:
+    """The rows that a folder holds. Raises StoreError when it is damaged."""
+    try:
+        saved = json.loads((folder / "rows.json").read_text())
+        return RowSet(path=folder / "rows.arrow", **saved)
+    except (OSError, ValueError, TypeError) as problem:
+        raise StoreError(
+            f"{folder} is damaged: {problem}", fix=f"remove {folder} and repeat the command"
+        ) from problem
+
+
+def told(rows: RowSet) -> list[str]:
+    """A line for all that was left out, or read otherwise than it stands in the files."""
+    lines = []
+    for name, reasons in rows.bad.items():
+        if reasons:
+            lines.append(f"{name}: left out {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")
+            lines += [f"{name}: {rows.hints[name]}"] if name in rows.hints else []
+    for name, count in rows.overlaps.items():
+        if count:
+            lines.append(f"{name}: left out {count} rows whose text another source holds out")
+    for name, reasons in rows.remarks.items():
+        lines.append(f"{name}: {', '.join(f'{n} x {reason}' for reason, n in reasons.items())}")
+    return lines
