@@ -18,6 +18,7 @@ import typer
 from tutelage.cli import quiet
 from tutelage.cli.main import VERBS, Verb, load_verb, main, split_flags
 from tutelage.errors import ConfigError, GateError, ServeError
+from tutelage.files import home
 
 pytestmark = pytest.mark.unit
 
@@ -223,4 +224,21 @@ def test_silencing_raises_log_levels_that_nobody_set(monkeypatch: pytest.MonkeyP
         quiet.quiet_libraries({})
         assert mine.level == logging.DEBUG
         assert logging.getLogger("filelock").level == logging.ERROR
-        warnings.warn("old", FutureWarning, stacklevel=1)  # would be an error in these tests
+
+
+def test_warnings_of_libraries_are_kept_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Off the terminal, and not lost: each stands with its place in a file that stays bounded."""
+    monkeypatch.setattr(quiet, "MOST_BYTES", 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        quiet.quiet_libraries({})
+        for text in ("weights are\nmade anew", "old"):
+            warnings.warn(text, UserWarning, stacklevel=1)
+    logs = home() / "logs"
+    assert "UserWarning" in (logs / "warnings.1.log").read_text()
+    assert "test_cli_main.py" in (logs / "warnings.1.log").read_text()
+    assert (logs / "warnings.1.log").read_text().endswith(": weights are made anew\n")
+    assert (logs / "warnings.log").read_text().endswith(": old\n")
+    assert capfd.readouterr() == ("", "")

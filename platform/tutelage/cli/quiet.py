@@ -1,12 +1,19 @@
-"""Keeps libraries off the terminal. Call before they are imported; what the user has set stays."""
+"""Keeps libraries off the terminal. Call before they are imported; what the user has set stays.
+
+What is hidden where, and what checks it instead, is in docs/silenced.md.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import MutableMapping
 from pathlib import Path
+from typing import TextIO
+
+from tutelage.files import home
 
 QUIET_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -32,10 +39,17 @@ QUIET_LOGGERS = (
 )
 
 
-def quiet_libraries(environ: MutableMapping[str, str] | None = None) -> None:
-    """Set the variables, log levels and warning filters that silence Ray, transformers, DeepSpeed and torch.
+WARNINGS = "warnings.log"
+"""In $TUTELAGE_HOME/logs: what Python's warnings say while a command runs."""
 
-    A variable that is set already keeps its value. `PYTHONWARNINGS` or `-W` of the user keeps all warnings.
+MOST_BYTES = 1_000_000
+"""Of that file; the one before it is kept too."""
+
+
+def quiet_libraries(environ: MutableMapping[str, str] | None = None) -> None:
+    """Set variables and log levels that silence Ray, transformers, DeepSpeed, torch; warnings go to a file.
+
+    A variable that is set already keeps its value. With `PYTHONWARNINGS` of the user warnings stay on stderr.
     """
     environ = os.environ if environ is None else environ
     for name, value in QUIET_ENVIRONMENT.items():
@@ -48,5 +62,27 @@ def quiet_libraries(environ: MutableMapping[str, str] | None = None) -> None:
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.ERROR)
     if not environ.get("PYTHONWARNINGS"):
-        for category in (FutureWarning, DeprecationWarning, UserWarning, ResourceWarning):
-            warnings.filterwarnings("ignore", category=category)
+        warnings.showwarning = _keep
+
+
+def _keep(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One warning as a line of the file; a disk that takes none must not end the command."""
+    words = " ".join(str(message).split())
+    when = time.strftime("%Y-%m-%dT%H:%M:%S")
+    try:
+        folder = home() / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / WARNINGS
+        if path.exists() and path.stat().st_size > MOST_BYTES:
+            path.replace(path.with_suffix(".1.log"))
+        with path.open("a", encoding="utf-8") as opened:
+            opened.write(f"{when} {os.getpid()} {category.__name__} {filename}:{lineno}: {words}\n")
+    except OSError:
+        return
