@@ -13,16 +13,10 @@ from tests.unit.advice import ROOT, trees
 pytestmark = pytest.mark.unit
 
 CALLS = {
-    *("filterwarnings", "simplefilter", "setLevel", "set_verbosity", "set_verbosity_error"),
-    *(
-        "disable_progress_bar",
-        "disable_progress_bars",
-        "redirect_stdout",
-        "redirect_stderr",
-        "captureWarnings",
-    ),
+    *("filterwarnings", "simplefilter", "setLevel", "addFilter", "set_verbosity", "set_verbosity_error"),
+    *("disable_progress_bar", "disable_progress_bars", "redirect_stdout", "redirect_stderr"),
 }
-KEYWORDS = {"capture_output", "log_to_driver", "log_level", "logging_level"}
+KEYWORDS = {"capture_output", "log_to_driver", "log_level", "logging_level", "logging_config"}
 ATTRIBUTES = {"log_severity_level", "showwarning", "print_to_stdstream"}
 
 
