@@ -23,7 +23,7 @@ pytestmark = pytest.mark.unit
 
 COMMAND = re.compile(r"\btutelage ((?:-{0,2}[\w.{}/*-]+ ?)+)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-KEY = re.compile(r"(?<![\w./<-])(?:[a-z_]+|\{\})(?:\.(?:[a-z_0-9]+|\*|\{\}))+(?![\w/])")
+KEY = re.compile(r"(?<![\w./<-])(?:[a-z_]+|\{\})(?:\.(?:[a-z_0-9]+|\*|\{\}))+(?![\w/(])")
 SETTING = re.compile(r"(?<![\w./<-])((?:[a-z_]+|\{\})(?:\.(?:[a-z_0-9]+|\*|\{\}))+)(?:=|: )([\w{}.-]+)")
 FILE = re.compile(r"\b(?:examples|docs|scripts)/[\w/.-]+\w")
 NAMES = {"job.yaml", "new.parquet", "tokenizer.json", "config.json", "llama.cpp"}
