@@ -26,7 +26,10 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 KEY = re.compile(r"(?<![\w./<-])(?:[a-z_]+|\{\})(?:\.(?:[a-z_0-9]+|\*|\{\}))+(?![\w/(])")
 SETTING = re.compile(r"(?<![\w./<-])((?:[a-z_]+|\{\})(?:\.(?:[a-z_0-9]+|\*|\{\}))+)(?:=|: )([\w{}.-]+)")
 FILE = re.compile(r"\b(?:examples|docs|scripts)/[\w/.-]+\w")
-NAMES = {"job.yaml", "new.parquet", "tokenizer.json", "config.json", "llama.cpp"}
+NAMES = {
+    *("job.yaml", "new.parquet", "tokenizer.json", "config.json", "llama.cpp"),
+    "tokenizer.save_pretrained",
+}
 """What has a dot and is no key."""
 ELSEWHERE = {"--logprobs-mode", "--max-logprobs", "--shm-size"}
 """Options of other programs."""
