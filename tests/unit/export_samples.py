@@ -11,7 +11,7 @@ VOCAB, WIDTH, CLASSES = 50, 8, 2
 
 
 def by_hand(path: Path, *, output: str = "logits") -> Path:
-    """logits = (mean over T of table[ids] * mask) @ wide @ narrow, as an ONNX file."""
+    """logits = (mean of table[ids] over the tokens that there are) @ wide @ narrow, as an ONNX file."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -23,6 +23,7 @@ def by_hand(path: Path, *, output: str = "logits") -> Path:
         "wide": rng.normal(size=(WIDTH, 4 * WIDTH)).astype(np.float32),
         "narrow": rng.normal(size=(4 * WIDTH, CLASSES)).astype(np.float32),
         "one": np.array([1], np.int64),
+        "least": np.array(1, np.float32),
         "two": np.array([2], np.int64),
     }
     nodes = [
@@ -30,7 +31,10 @@ def by_hand(path: Path, *, output: str = "logits") -> Path:
         helper.make_node("Cast", ["attention_mask"], ["mask"], "cast", to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["mask", "two"], ["mask3"], "unsqueeze"),
         helper.make_node("Mul", ["rows", "mask3"], ["kept"], "keep"),
-        helper.make_node("ReduceMean", ["kept", "one"], ["mean"], "mean", keepdims=0),
+        helper.make_node("ReduceSum", ["kept", "one"], ["sum"], "sum", keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "one"], ["tokens"], "count", keepdims=1),
+        helper.make_node("Max", ["tokens", "least"], ["some"], "some"),
+        helper.make_node("Div", ["sum", "some"], ["mean"], "mean"),
         helper.make_node("MatMul", ["mean", "wide"], ["hidden"], "widen"),
         helper.make_node("MatMul", ["hidden", "narrow"], [output], "head"),
     ]

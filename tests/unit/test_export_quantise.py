@@ -23,8 +23,8 @@ def fp32(tmp_path: Path) -> Path:
     return by_hand(tmp_path / "fp32.onnx")
 
 
-def scores(*shares: float) -> Iterator[Agreement]:
-    return (Agreement(share, 0.1, 0.01, 100) for share in shares)
+def scores(*shares: float, moved: float = 0.01) -> Iterator[Agreement]:
+    return (Agreement(share, 0.1, 0.01, moved, 2 * moved, 100) for share in shares)
 
 
 def kinds(path: Path) -> list[str]:
@@ -47,12 +47,43 @@ def test_without_a_recipe_the_gate_names_the_best_figure_and_leaves_no_file(
     given = scores(0.90, 0.96, 0.91, 0.5, 0.5)
     with pytest.raises(GateError) as caught:
         quantise(fp32, tmp_path / "int8.onnx", ExportConfig(min_agreement=0.97), lambda _: next(given))
-    assert "on 96.0% of 100 texts at best (recipe int8-narrowing-fp32, 5 tried)" in caught.value.problem
-    assert "asks for 97.0%" in caught.value.problem
+    assert "(5 recipes tried): at best (recipe symmetric-narrowing-fp32)" in caught.value.problem
+    assert "on 96.0% of 100 texts, export.min_agreement asks for 97.0%" in caught.value.problem
+    assert "max_score_difference" not in caught.value.problem
     assert "serve.variant: fp32" in caught.value.fix
     assert isinstance(caught.value, NoRecipeError)
     assert len(caught.value.tried) == 5
     assert (fp32.exists(), (tmp_path / "int8.onnx").exists()) == (True, False)
+
+
+def test_labels_that_agree_do_not_pass_with_scores_that_move(fp32: Path, tmp_path: Path) -> None:
+    given = scores(*[1.0] * len(RECIPES), moved=0.2)
+    with pytest.raises(GateError, match=r"by 0\.200 on average, export\.max_score_difference allows 0\.05"):
+        quantise(fp32, tmp_path / "int8.onnx", ExportConfig(), lambda _: next(given))
+
+
+def byte_types(path: Path) -> set[int]:
+    """Data types of the matrices that MatMulInteger multiplies with."""
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    types = {one.name: one.data_type for one in graph.initializer}
+    return {types[node.input[1]] for node in graph.node if node.op_type == "MatMulInteger"}
+
+
+@pytest.mark.parametrize(
+    ("target", "products", "unsigned"),
+    [("any", "exact", True), ("any", "saturate", True), ("here", "exact", False), ("here", "saturate", True)],
+)
+def test_signed_weights_are_written_only_for_a_processor_that_multiplies_them_exactly(
+    fp32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, products: str, unsigned: bool
+) -> None:
+    from onnx import TensorProto
+
+    monkeypatch.setattr("tutelage.export.quantise.signed_products", lambda: products)
+    config = ExportConfig.model_validate({"target": target})
+    quantise(fp32, tmp_path / "int8.onnx", config, lambda _: next(scores(1.0)))
+    assert byte_types(tmp_path / "int8.onnx") == {TensorProto.UINT8 if unsigned else TensorProto.INT8}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

@@ -244,6 +244,7 @@ def _verdict(report: Report, exported: Exported | None) -> Sequence[Check]:
         text = f"largest logit difference {result.fp32_agreement.max_abs_diff:.1e}"
         checks.append(Check(name="ONNX fp32 equals torch", ok=True, text=text))
         if result.int8_agreement:
-            share = result.int8_agreement.share_same_label
-            checks.append(Check(name="int8 agrees with torch", ok=True, text=f"same label on {share:.1%}"))
+            int8 = result.int8_agreement
+            text = f"same label on {int8.share_same_label:.1%}, scores moved by {int8.mean_score_diff:.3f}"
+            checks.append(Check(name="int8 agrees with torch", ok=True, text=text))
     return checks

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from actors.workspace import Workspace
     from tutelage.cli.console import Console
     from tutelage.config.load import LoadedJob
+    from tutelage.export.agreement import Agreement
     from tutelage.export.student import ExportResult
     from tutelage.registry.registry import Registry
     from tutelage.registry.runs import Status
@@ -149,11 +150,14 @@ def export_files(
         result = export_student(folder, out, space.job.export, judge.probe(), stage)
         files = {"fp32": result.fp32} | ({"int8": result.int8} if result.int8 else {})
         scores = {"torch": judge.scores()} | {name: judge.onnx(path) for name, path in files.items()}
-        agreed = (
-            f", int8 agrees on {result.int8_agreement.share_same_label:.1%}" if result.int8_agreement else ""
-        )
+        agreed = f", {_int8_words(result.int8_agreement)}" if result.int8_agreement else ""
         stage.note(f"fp32 differs from torch by at most {result.fp32_agreement.max_abs_diff:.1e}{agreed}")
+        stage.note(f"processor: {result.processor}")
     return result, scores
+
+
+def _int8_words(found: Agreement) -> str:
+    return f"int8 agrees on {found.share_same_label:.1%} and moves scores by {found.mean_score_diff:.3f}"
 
 
 def remember(space: Workspace, student: Distilled, out: Path, scores: Scores, stage: Any) -> None:

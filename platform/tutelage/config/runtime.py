@@ -51,6 +51,13 @@ class ExportConfig(Section):
     """Also write a dynamically quantised model."""
     min_agreement: float = Field(default=0.97, ge=0, le=1)
     """Smallest share of validation texts on which int8 must predict what torch predicts."""
+    max_score_difference: float = Field(default=0.05, gt=0, le=1)
+    """How far int8 may move the scores: the mean, over validation texts, of a text's most moved score."""
+    target: Literal["here", "any"] = "any"
+    """Which processors the int8 file is for. `any` writes unsigned 8-bit weights, which every runtime and
+    processor multiplies exactly. `here` writes signed ones where this processor multiplies them exactly
+    (VNNI): other runtimes are faster with them here, and wrong on processors that let them saturate.
+    tutelage's own endpoint takes whichever form is right where it runs, from either file."""
     max_fp32_difference: float = Field(default=1e-3, gt=0)
     """Largest absolute difference of any fp32 ONNX logit from torch."""
 

@@ -25,6 +25,10 @@ class Agreement:
     """Largest absolute difference of any logit; infinite when one is not finite."""
     mean_kl: float
     """Mean KL(softmax(a) || softmax(b)) in nats; infinite when a logit is not finite."""
+    mean_score_diff: float
+    """Mean over the examples of the largest difference of a probability, 0 to 1; 1 where not finite."""
+    max_score_diff: float
+    """The largest of them."""
     examples: int
 
 
@@ -42,10 +46,19 @@ def agreement(a_NC: Array, b_NC: Array) -> Agreement:
     finite_N = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
     same_N = (a.argmax(axis=1) == b.argmax(axis=1)) & finite_N
     if not finite_N.all():
-        return Agreement(float(same_N.mean()), math.inf, math.inf, len(a))
+        return Agreement(float(same_N.mean()), math.inf, math.inf, 1.0, 1.0, len(a))
     log_p, log_q = _log_softmax(a), _log_softmax(b)
-    kl_N = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
-    return Agreement(float(same_N.mean()), float(np.abs(a - b).max()), float(kl_N.mean()), len(a))
+    p, q = np.exp(log_p), np.exp(log_q)
+    kl_N = (p * (log_p - log_q)).sum(axis=1)
+    apart_N = np.abs(p - q).max(axis=1)
+    return Agreement(
+        share_same_label=float(same_N.mean()),
+        max_abs_diff=float(np.abs(a - b).max()),
+        mean_kl=float(kl_N.mean()),
+        mean_score_diff=float(apart_N.mean()),
+        max_score_diff=float(apart_N.max()),
+        examples=len(a),
+    )
 
 
 def _log_softmax(x_NC: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tutelage.errors import ModelError
+from tutelage.export.processor import Processor
 
 FILE = "tutelage.json"
 Variant = Literal["fp32", "int8"]
@@ -28,6 +29,8 @@ class ModelSpec(BaseModel):
     files: dict[Variant, str]
     recipe: dict[str, Any] | None = None
     """How the int8 file was quantised; None when there is none."""
+    processor: Processor | None = None
+    """Where the files were checked; None in versions that do not say."""
     packages: dict[str, str] = {}
     """Versions of torch, transformers, onnx and onnxruntime that wrote the files."""
 

@@ -22,6 +22,7 @@ from tutelage.export.agreement import Agreement, agreement
 from tutelage.export.latency import SHAPES, Latency, measure
 from tutelage.export.onnx import OnnxFile, export_model
 from tutelage.export.probe_texts import record_probes
+from tutelage.export.processor import Processor, this_processor
 from tutelage.export.quantise import NoRecipeError, Quantised, Recipe, Tried, describe, quantise
 from tutelage.export.session import Classifier, OnnxClassifier
 from tutelage.export.spec import ModelSpec, Variant
@@ -67,6 +68,8 @@ class ExportResult:
     fp32: Path
     fp32_bytes: int
     fp32_agreement: Agreement
+    processor: Processor
+    """Where all this was measured."""
     int8: Path | None = None
     int8_bytes: int | None = None
     int8_agreement: Agreement | None = None
@@ -182,6 +185,7 @@ def _spec(probe: Probe, file: OnnxFile, int8: Quantised | None, config: ExportCo
         opset=file.opset,
         files=files,
         recipe=describe(int8.recipe) if int8 else None,
+        processor=this_processor(),
         packages={name: version(name) for name in _PACKAGES},
     )
 
@@ -194,6 +198,7 @@ def _result(
         fp32=out / FP32_FILE,
         fp32_bytes=file.bytes,
         fp32_agreement=fp32,
+        processor=this_processor(),
         int8=out / INT8_FILE if int8 else None,
         int8_bytes=int8.bytes if int8 else None,
         int8_agreement=int8.agreement if int8 else None,
