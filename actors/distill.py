@@ -18,7 +18,7 @@ from actors.remote.setup import check_payload, remote_spec
 from actors.speeds import remember
 from actors.student import fit_all
 from actors.teacher import TeacherSpec
-from actors.training import Training
+from actors.training import Training, loss_text
 from actors.workspace import Workspace, distill_run, finished, forget, tokenizer_of
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import Validated
@@ -211,7 +211,7 @@ def show_training(stage: Stage, training: Training, posts: Mapping[str, dict[str
     if post is None:
         return
     point = post["point"]
-    figures: dict[str, float | str] = {"loss": f"{point.get('loss', 0):.3f}"}
+    figures: dict[str, float | str] = {"loss": loss_text(point)}
     if "accuracy" in point:
         figures["accuracy"] = f"{point['accuracy']:.3f}"
     if post["seconds"]:

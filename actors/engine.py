@@ -54,6 +54,9 @@ class Engine:
             dist_init_required=False,
         )
         self._stage = zero_stage(train, precision)
+        self._fp16 = precision == "fp16"
+        self._counted = False
+        """A micro-batch was learned whose step DeepSpeed has not been told of."""
         self._held: Held | None = None
         self._adapters: AdapterPenalty | None = None
         self.device = self._engine.device
@@ -136,12 +139,38 @@ class Engine:
         """Switch dropout on or off."""
         self._engine.train(mode)
 
-    def learn(self, loss: Tensor, lr: float) -> None:
-        """Add the gradient of one micro-batch; the last one of a step moves the weights."""
+    def learn(self, loss: Tensor) -> None:
+        """Add the gradient of one micro-batch. After the last one of a step, `move` ends the step."""
+        if self._counted:
+            # DeepSpeed counts micro-batches by calls of its step.
+            self._engine.step()
+        self._engine.backward(loss)
+        self._counted = True
+
+    def sound(self) -> bool:
+        """Whether this worker's part of a step's gradient is finite; asked before `move`.
+
+        In fp16 always: DeepSpeed then leaves out the step by itself, and lowers the scale of the loss.
+        """
+        if self._fp16:
+            return True
+        found = [gradient for gradient in self._gradients() if gradient.numel()]
+        largest = torch.nn.utils.get_total_norm(found, norm_type=float("inf")) if found else torch.zeros(())
+        return bool(torch.isfinite(largest))
+
+    def _gradients(self) -> list[Tensor]:
+        """What the optimiser is about to step by: of this worker, reduced over all."""
+        if self._stage == 0:
+            return [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+        groups = self._engine.optimizer.averaged_gradients.values()
+        return [gradient for group in groups for gradient in group or [] if gradient is not None]
+
+    def move(self, lr: float) -> None:
+        """End the step: clip, and move the weights."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        self._engine.backward(loss)
         self._engine.step()
+        self._counted = False
 
     def weights(self) -> dict[str, Tensor]:
         """All weights by name in fp32 on CPU, from the fp32 masters where there are some.

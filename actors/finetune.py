@@ -8,7 +8,7 @@ from typing import Any
 
 from actors.board import RayBoard
 from actors.student import fit_all
-from actors.training import Training
+from actors.training import Training, kept_accuracy, loss_text
 from actors.workspace import Workspace, finetune_run, finished, forget, tokenizer_of
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import CrossEntropy, Uniform
@@ -112,13 +112,11 @@ def _show(stage: Stage, trainings: dict[str, Training], posts: dict[str, dict[st
     said = [posts[t.run] for t in trainings.values() if t.run in posts]
     if said:
         total = sum(post["total"] for post in said) * len(trainings) / len(said)
-        losses = {
-            n: f"{posts[t.run]['point'].get('loss', 0):.3f}" for n, t in trainings.items() if t.run in posts
-        }
+        losses = {n: loss_text(posts[t.run]["point"]) for n, t in trainings.items() if t.run in posts}
         stage.update(sum(post["step"] for post in said), total, **losses)
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    accuracy = [point["accuracy"] for point in result["points"] if "accuracy" in point]
-    judged = f", {accuracy[-1]:.3f} on its validation rows" if accuracy else ""
+    accuracy = kept_accuracy(result)
+    judged = ", nothing to measure it on" if accuracy is None else f", {accuracy:.3f} on its validation rows"
     return f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}{judged}"

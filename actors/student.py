@@ -42,8 +42,8 @@ _STATE, _BEST = "state.json", "best.safetensors"
 def fit(training: Training, members: Fleets, board: Poster, ending: Ending) -> dict[str, Any]:
     """Run a training on Ray Train and return its result. Raises TrainError.
 
-    The result holds `points`, `teachers` (views at the end), `notes`, `steps`, `seconds`, `waited_s`,
-    `precision`.
+    The result holds `points`, `chosen` (what was measured of the weights that were kept), `teachers` (views
+    at the end), `notes`, `steps`, `seconds`, `waited_s`, `precision`.
     """
     import ray.train
     import ray.train.torch
@@ -177,6 +177,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     result = {
         "run": training.run,
         "points": state.points,
+        "chosen": state.chosen,
         "kept": state.kept,
         "steps": state.step,
         "stopped_early": state.stopped_early,

@@ -24,7 +24,8 @@ class Scores:
     """What one model is worth: the task's main metric by slice, and the mean over slices."""
 
     by_slice: dict[str, float]
-    mean: float
+    mean: float | None
+    """None where nothing has a label."""
     examples: int
     metric: str = "accuracy"
     values: dict[str, float] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Tally:
             for name, value in sums.items():
                 whole[name] += value
         if not by_slice:
-            return Scores({}, 0.0, 0)
+            return Scores({}, None, 0)
         all_metrics = metrics(self._task, whole)
         return Scores(
             by_slice,

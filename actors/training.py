@@ -112,6 +112,9 @@ class TrainState:
     weight or temperature follows one: what it was in this step, as `kl.temperature`."""
     kept: list[dict[str, Any]] = field(default_factory=list)
     """At the start and at each evaluation: step, and `accuracy` of the watched rows by slice."""
+    chosen: dict[str, Any] | None = None
+    """What was measured of the weights that a training ending here would give: step, examples, accuracy,
+    validation_loss, fidelity; None where nothing was."""
     best: float | None = None
     stale: int = 0
     """Evaluations since the best one."""
@@ -128,6 +131,17 @@ class TrainState:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def loss_text(point: dict[str, Any]) -> str:
+    """The loss of a point of a curve, for people; a dash before the first step."""
+    return f"{point['loss']:.3f}" if "loss" in point else "-"
+
+
+def kept_accuracy(result: dict[str, Any]) -> float | None:
+    """Of the weights that a training kept, on its validation rows; None where nothing was measured."""
+    found: float | None = (result.get("chosen") or {}).get("accuracy")
+    return found
 
 
 def learning_rate(train: TrainConfig, step: int, total: int) -> float:

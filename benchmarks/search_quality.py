@@ -55,9 +55,10 @@ def accuracy(
     import torch
 
     from actors.engine import Engine, lone_group
-    from actors.trainer import Solo, Trainer
+    from actors.trainer import Trainer
     from actors.training import TrainState
     from actors.worker import open_stream, quiet
+    from actors.world import Solo
     from benchmarks.step_rate import Clock
     from tutelage.data.examples import Examples
     from tutelage.models.load import load_tokenizer

@@ -32,8 +32,9 @@ from actors.members import FixedMembers
 from actors.replica import RayReplica
 from actors.session import session
 from actors.stream import SignalStream
-from actors.trainer import Solo, Trainer
+from actors.trainer import Trainer
 from actors.training import Training, TrainState
+from actors.world import Solo
 from benchmarks.scripted import PacedTeacher
 from tutelage.cli.quiet import quiet_libraries
 from tutelage.cli.surroundings import machine

@@ -15,7 +15,7 @@ from actors.fleet import Fleet
 from actors.student import fit_all
 from actors.tally import Scores
 from actors.teacher import TeacherSpec
-from actors.training import Training
+from actors.training import Training, kept_accuracy
 from actors.update.judge import judge, with_nearest_mean
 from actors.update.opened import Update
 from actors.update.training import champion_of, plain_training, specs_of, training
@@ -99,21 +99,21 @@ def run_update(update: Update, ui: Progress, *, storage: str, fresh: bool = Fals
                 stage.note("no labelled validation rows of the new data to choose lambda by: it is 1")
         else:
             with ui.stage("plain") as stage:
-                plain = _accuracy(fleet.train(plain_training(update, storage), stage))
+                plain = kept_accuracy(fleet.train(plain_training(update, storage), stage))
             strength = section.stiffest
             for number in range(section.attempts):
                 last = number + 1 == section.attempts
                 found: float | None = None
                 with ui.stage(f"lambda {strength:g}") as stage:
                     try:
-                        found = _accuracy(fleet.train(training(update, strength, storage), stage))
-                        stage.note(f"{found:.3f} on new validation rows, plain fine-tuning {plain:.3f}")
+                        found = kept_accuracy(fleet.train(training(update, strength, storage), stage))
+                        stage.note(f"{_said(found)} on new validation rows, plain fine-tuning {_said(plain)}")
                     except DivergedError as problem:
                         if last:
                             raise
                         stage.note(problem.problem)
                 attempts.append((strength, found))
-                if last or (found is not None and found >= plain - section.tolerance):
+                if last or (found is not None and plain is not None and found >= plain - section.tolerance):
                     break
                 strength *= section.relax
         with ui.stage("update") as stage:
@@ -126,7 +126,7 @@ def run_update(update: Update, ui: Progress, *, storage: str, fresh: bool = Fals
         if update.config.head == "nearest-mean":
             folder = with_nearest_mean(update, folder)
         before, after = judge(update, update.champion), judge(update, folder)
-        stage.note(f"mean accuracy {before.mean:.4f} -> {after.mean:.4f}")
+        stage.note(f"mean accuracy {_said(before.mean)} -> {_said(after.mean)}")
     return Updated(update, folder, result, before, after, strength, attempts, plain)
 
 
@@ -171,10 +171,5 @@ def _new_validation(update: Update) -> NDArray[np.int64]:
     return rows
 
 
-def _accuracy(result: dict[str, Any]) -> float:
-    """The last accuracy that a training measured on the new validation rows."""
-    found = [point["accuracy"] for point in result["points"] if "accuracy" in point]
-    if not found:
-        return 0.0
-    # With early stopping the best weights are kept, not the last.
-    return float(max(found) if result["stopped_early"] else found[-1])
+def _said(accuracy: float | None) -> str:
+    return "nothing measured" if accuracy is None else f"{accuracy:.4f}"

@@ -42,7 +42,9 @@ def accuracy(lesson: Course, folder: Path) -> float:
     """Mean over the four domains on test rows."""
     if not (folder / "tokenizer.json").exists():
         load_tokenizer(lesson.space.student.folder).save_pretrained(folder)
-    return judge_student(lesson.space, folder).scores().mean
+    mean = judge_student(lesson.space, folder).scores().mean
+    assert mean is not None
+    return mean
 
 
 def main() -> None:

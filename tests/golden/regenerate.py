@@ -101,8 +101,9 @@ def points(training: Any, specs: list[Any]) -> list[dict[str, Any]]:
     from actors.replica import LocalReplica
     from actors.stream import SignalStream
     from actors.teacher import Teacher
-    from actors.trainer import Solo, Trainer
+    from actors.trainer import Trainer
     from actors.training import TrainState
+    from actors.world import Solo
     from tutelage.data.examples import Examples
     from tutelage.models.load import prepare_for_training
     from tutelage.signals.store import MemoryStore

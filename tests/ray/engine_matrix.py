@@ -77,8 +77,10 @@ def engine_losses(engine: Engine, train: TrainConfig, steps: range) -> list[floa
             )
             logits_BC = engine.forward(inputs).logits
             loss_B = F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
-            engine.learn(loss_B.sum() * (train.accumulation * train.workers / BATCH), LR)
+            engine.learn(loss_B.sum() * (train.accumulation * train.workers / BATCH))
             total += loss_B.detach().sum()
+        assert engine.sound()
+        engine.move(LR)
         if train.workers > 1:
             dist.all_reduce(total)
         losses.append(float(total) / BATCH)
@@ -176,6 +178,26 @@ def converted_trainings(folder: Path) -> dict[str, list[float]]:
     return seen
 
 
+def unsound_gradients(folder: Path) -> dict[str, Any]:
+    """A loss that is no number on the last rank alone: how many ranks see it, and what has moved by then."""
+    seen = {}
+    for stage, precision in ((0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (3, "bf16")):
+        train = section(zero_stage=stage, micro_batch_size=2)
+        engine = Engine(classifier(folder), train, precision, train.workers)
+        before, bad = engine.weights(), dist.get_rank() == train.workers - 1
+        for n, (ids_BT, mask_BT, labels_B) in enumerate(micro_batches(batches()[0], train)):
+            inputs: Any = SimpleNamespace(
+                input_ids_BT=ids_BT.numpy(), attention_mask_BT=mask_BT.numpy(), token_types_BT=None
+            )
+            loss = F.cross_entropy(engine.forward(inputs).logits.float(), labels_B)
+            engine.learn(loss * (float("nan") if bad and n == 0 else 1.0))
+        ranks = torch.tensor([0.0 if engine.sound() else 1.0])
+        dist.all_reduce(ranks)
+        moved = [name for name, weight in engine.weights().items() if not torch.equal(weight, before[name])]
+        seen[f"zero={stage} {precision}"] = {"ranks": int(ranks), "moved": moved}
+    return seen
+
+
 START: dict[str, Tensor] = {}
 
 
@@ -189,6 +211,7 @@ def main(folder: Path, rank: int, world: int) -> None:
         "fp32": same_trainings(folder),
         "bf16": bf16_trainings(folder),
         "resumed": resumed_trainings(folder),
+        "unsound": unsound_gradients(folder),
     }
     seen["faults"] = page_faults()
     if world == 1:

@@ -132,3 +132,14 @@ def test_one_worker_goes_on_from_what_two_saved(seen: dict[int, dict[str, Any]])
 def test_a_student_on_a_cpu_finds_its_pages_again(seen: dict[int, dict[str, Any]]) -> None:
     """An array of 64 MiB after a training: 16,384 pages, which all fault where memory is given back."""
     assert platform.libc_ver()[0] != "glibc" or seen[1]["faults"] < 1000
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_gradient_that_is_no_number_is_seen_before_the_step_under_every_stage(
+    seen: dict[int, Any], world: int
+) -> None:
+    """One rank's loss is NaN: before anything has moved, at least one rank holds a shard that shows it."""
+    assert len(seen[world]["unsound"]) == 6
+    for name, found in seen[world]["unsound"].items():
+        assert found["ranks"] >= 1, name
+        assert found["moved"] == [], name

@@ -14,9 +14,10 @@ from actors.losses import asker
 from actors.replica import LocalReplica
 from actors.stream import SignalStream
 from actors.teacher import Teacher
-from actors.trainer import Solo, Trainer
+from actors.trainer import Trainer
 from actors.training import Training, TrainState
 from actors.workspace import Workspace, open_workspace
+from actors.world import Solo
 from tests.unit.torch_engine import TorchEngine
 from tests.unit.training_samples import Kept
 from tutelage.config import JobConfig

@@ -242,7 +242,7 @@ def test_a_job_without_test_rows_has_no_scores_but_its_teachers_and_exports_are_
     assert found.parity == 0.0
     assert found.parity_examples == (20 if splits["validation"] else 60)
     judged = judge_student(bare, Path(bare.student.folder))
-    assert judged.scores() == Scores({}, 0.0, 0)
+    assert judged.scores() == Scores({}, None, 0)
     assert len(judged.probe().logits_NC) == (20 if splits["validation"] else 60)
     assert Judgement.from_json(found.to_json()) == found
 
@@ -265,7 +265,7 @@ def test_each_slice_counts_the_same_in_the_mean(space: Workspace) -> None:
 
 
 def test_no_row_gives_no_score(space: Workspace) -> None:
-    assert Tally(space.job.task).scores([]) == Scores({}, 0.0, 0)
+    assert Tally(space.job.task).scores([]) == Scores({}, None, 0)
 
 
 def test_slices_come_in_the_order_of_their_first_row() -> None:

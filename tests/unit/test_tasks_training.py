@@ -12,9 +12,10 @@ from actors.channel import TeacherChannel
 from actors.replica import LocalReplica
 from actors.stream import SignalStream
 from actors.teacher import Teacher, TeacherSpec
-from actors.trainer import Solo, Trainer
+from actors.trainer import Trainer
 from actors.training import TrainState
 from actors.worker import asker
+from actors.world import Solo
 from tests.unit.task_samples import TASKS, examples_of, side
 from tests.unit.torch_engine import TorchEngine
 from tests.unit.training_samples import Kept, Tiny, training

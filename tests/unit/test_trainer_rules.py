@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from actors.teacher import Teacher, TeacherSpec
-from actors.trainer import Evaluation
-from actors.training import TrainState, learning_rate
+from actors.training import TrainState, kept_accuracy, learning_rate
+from actors.validation import Evaluation
+from actors.world import World
+from tests.unit.torch_engine import in_threads
 from tests.unit.training_samples import SOFT, Tiny, opinion, session
 from tutelage.config.data import Pick
 from tutelage.config.objectives import KL
@@ -153,19 +155,122 @@ def test_a_state_survives_its_way_through_a_checkpoint(tiny: Tiny) -> None:
 @pytest.mark.parametrize("size", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_training_and_keeps_no_checkpoint(tiny: Tiny, size: float) -> None:
     one = session(tiny, train={"checkpoint_every": 1})
-    moved = one.engine.learn
+    moved = one.engine.move
 
-    def learn(loss: torch.Tensor, lr: float) -> None:
-        moved(loss, lr)
+    def move(lr: float) -> None:
+        moved(lr)
         if one.engine.steps == 3:
             with torch.no_grad():
                 one.engine.model.classifier.bias.fill_(size)
 
-    one.engine.learn = learn  # type: ignore[method-assign]
+    one.engine.move = move  # type: ignore[method-assign]
     with pytest.raises(TrainError, match=r"tiny-run: the loss is nan at step 3") as caught:
         one.run()
     assert "train.lr" in caught.value.fix
     assert [state.step for state, _, _ in one.kept.checkpoints] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_gradient_that_is_no_number_on_one_worker_moves_no_weight_on_any(tiny: Tiny, workers: int) -> None:
+    """The loss is a number; every worker ends with an error that names the step, the batch and its rows."""
+
+    def work(world: World) -> tuple[str, list[str]]:
+        one = session(tiny, world=world, train={"workers": workers})
+        before: list[dict[str, torch.Tensor]] = []
+        learned = one.engine.learn
+
+        def learn(loss: torch.Tensor) -> None:
+            learned(loss)
+            if one.engine.steps == 2 and world.rank == workers - 1:
+                before.append(one.engine.weights())
+                one.engine.model.classifier.bias.grad[0] = float("nan")
+
+        one.engine.learn = learn  # type: ignore[method-assign]
+        with pytest.raises(TrainError, match=r"the gradient is not finite at step 2 \(batch 2 of") as caught:
+            one.run()
+        if before:
+            assert same(one.engine.weights(), before[0])
+        assert one.engine.steps == one.state.step == 2
+        return caught.value.problem, list(one.state.points)
+
+    found = in_threads(workers, work)
+    assert len({problem for problem, _ in found}) == 1
+    assert "of epoch 0: rows" in found[0][0]
+    assert "books" in found[0][0] or "shop" in found[0][0]
+
+
+def test_weights_that_the_last_step_makes_infinite_are_no_result(tiny: Tiny) -> None:
+    """No loss comes after the last step, and none here of validation rows, so the weights are looked at."""
+    one = session(tiny, slices=[], train={"max_steps": 2})
+    moved = one.engine.move
+
+    def move(lr: float) -> None:
+        moved(lr)
+        if one.engine.steps == 2:
+            with torch.no_grad():
+                one.engine.model.classifier.bias.fill_(float("inf"))
+
+    one.engine.move = move  # type: ignore[method-assign]
+    with pytest.raises(TrainError, match=r"the weight 'classifier.bias' is not finite"):
+        one.run()
+
+
+def test_a_validation_loss_that_is_no_number_keeps_no_checkpoint(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = session(tiny, train={"evaluate_every": 2, "checkpoint_every": 2})
+    monkeypatch.setattr(one.trainer, "evaluate", lambda: Evaluation(float("nan"), 0.5, 10))
+    with pytest.raises(TrainError, match="the loss on validation rows is nan after step 2"):
+        one.run()
+    assert one.kept.checkpoints == []
+
+
+# What was kept, and how good it is
+
+
+@pytest.mark.parametrize(("metric", "step", "accuracy"), [("accuracy", 4, 0.7), ("loss", 6, 0.6)])
+def test_what_is_said_of_a_training_is_of_the_weights_that_it_kept(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, metric: str, step: int, accuracy: float
+) -> None:
+    """The run goes on to its end, which is worse than what it kept; so is the best by the other metric."""
+    one = session(tiny, train={"evaluate_every": 2, "early_stop": {"metric": metric, "patience": 99}})
+    seen: list[dict[str, torch.Tensor]] = []
+    found = iter([(0.9, 0.5), (0.8, 0.7), (0.4, 0.6), (0.6, 0.65), (0.7, 0.1), (0.7, 0.2)])
+
+    def evaluate() -> Evaluation:
+        seen.append(one.engine.weights())
+        loss, share = next(found)
+        return Evaluation(loss, share, 10)
+
+    monkeypatch.setattr(one.trainer, "evaluate", evaluate)
+    weights = one.run()
+    assert not one.state.stopped_early
+    assert one.state.chosen is not None
+    assert (one.state.chosen["step"], one.state.chosen["accuracy"]) == (step, accuracy)
+    assert same(weights, seen[step // 2 - 1])
+    assert kept_accuracy({"chosen": one.state.chosen}) == accuracy
+    assert one.state.points[-1]["accuracy"] != accuracy
+
+
+def test_without_early_stop_the_last_weights_are_kept_and_their_accuracy_said(tiny: Tiny) -> None:
+    one = session(tiny, train={"evaluate_every": 4})
+    one.run()
+    assert one.state.chosen is not None
+    assert one.state.chosen["step"] == one.state.step
+    assert one.state.chosen["accuracy"] == one.state.points[-1]["accuracy"]
+    assert one.state.chosen["examples"] == 10
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_where_no_validation_row_has_a_label_no_accuracy_is_said(tiny: Tiny, follow: bool) -> None:
+    """Neither 0.0 nor an error: rows without labels can still show how closely teachers are followed."""
+    one = session(tiny, teachers={"t": opinion}, slices=["shop"], follow=follow, objectives=SOFT)
+    one.run()
+    chosen = one.state.chosen or {}
+    assert "accuracy" not in chosen
+    assert ("fidelity" in chosen) is follow
+    assert kept_accuracy({"chosen": one.state.chosen}) is None
+    assert all("accuracy" not in point for point in one.state.points)
 
 
 def test_a_training_without_rows_is_refused(tiny: Tiny) -> None:

@@ -23,9 +23,10 @@ from actors.replica import LocalReplica
 from actors.stream import SignalStream
 from actors.tally import Scores
 from actors.teacher import ScriptedTeacher
-from actors.trainer import Solo, Trainer
+from actors.trainer import Trainer
 from actors.training import Increment, Training
 from actors.update.run import Dip, Updated
+from actors.world import Solo
 from tests.unit.torch_engine import TorchEngine
 from tests.unit.training_samples import DENSE, HARD, SOFT, Kept, Session, Tiny, opinion, training
 from tutelage.config.objectives import Confidence
@@ -295,7 +296,7 @@ def test_a_penalty_that_takes_over_ends_the_training_at_its_last_good_state(
 def test_a_penalty_that_stays_too_large_ends_the_training_after_two_more_looks(tiny: Tiny, file: str) -> None:
     one = update(tiny, file, train={"epochs": 12, "checkpoint_every": 1000, "evaluate_every": 1000})
     one.engine.energy = torch.tensor(1e6)
-    one.trainer._penalty = lambda: 1e6 if one.state.step else 0.0  # type: ignore[method-assign]
+    one.trainer._held.penalty = lambda: 1e6 if one.state.step else 0.0  # type: ignore[method-assign]
     with pytest.raises(DivergedError, match="at step 30, "):
         one.run()
 
@@ -303,7 +304,7 @@ def test_a_penalty_that_stays_too_large_ends_the_training_after_two_more_looks(t
 def test_a_penalty_that_comes_back_is_no_divergence(tiny: Tiny, file: str) -> None:
     """Under Adam all weights overshoot together at first."""
     one = update(tiny, file, train={"epochs": 8, "checkpoint_every": 10})
-    one.trainer._penalty = lambda: 1e6 if one.state.step in (10, 20) else 0.1  # type: ignore[method-assign]
+    one.trainer._held.penalty = lambda: 1e6 if one.state.step in (10, 20) else 0.1  # type: ignore[method-assign]
     one.run()
     assert [state.step for state, _, _ in one.kept.checkpoints] == [30, 40]
 
@@ -356,6 +357,6 @@ def test_watched_rows_are_looked_at_and_decide_nothing(tiny: Tiny, file: str) ->
 def test_the_lowest_look_at_each_slice_is_its_dip() -> None:
     looks = [(0, 0.9, 0.8), (5, 0.6, 0.85), (10, 0.7, 0.9)]
     kept = [{"step": step, "accuracy": {"a": a, "b": b}} for step, a, b in looks]
-    scores = Scores({}, 0.0, 0)
+    scores = Scores({}, None, 0)
     made: Any = Updated(None, Path(), {"kept": kept}, scores, scores, 1.0, [], None)  # type: ignore[arg-type]
     assert made.dips == {"a": Dip(0.9, 0.6, 5), "b": Dip(0.8, 0.8, 0)}

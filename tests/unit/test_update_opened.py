@@ -210,7 +210,8 @@ def test_lambda_starts_stiff_and_relaxes(
             found = 0.8 if increment is None else accuracies[int(increment.strength)]
             if found is None:
                 raise DivergedError("the penalty diverges")
-            return {"points": [{"accuracy": 0.0}, {"accuracy": found}], "stopped_early": False}
+            # The last accuracy is of weights that were not kept.
+            return {"points": [{"accuracy": 0.99}], "chosen": {"accuracy": found}, "stopped_early": False}
 
         def stop(self) -> None:
             pass

@@ -77,8 +77,8 @@ class TorchEngine:
         """Switch dropout on or off."""
         self.model.train(mode)
 
-    def learn(self, loss: Tensor, lr: float) -> None:
-        """Add the gradient of one micro-batch; the last one of a step moves the weights."""
+    def learn(self, loss: Tensor) -> None:
+        """Add the gradient of one micro-batch; the last one of a step is put together with other workers'."""
         (loss / self._accumulation).backward()
         self._micro += 1
         if self._micro % self._accumulation:
@@ -88,6 +88,14 @@ class TorchEngine:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 parameter.grad = self._world.sum(parameter.grad) / self._world.size
+
+    def sound(self) -> bool:
+        """Whether the gradient is finite."""
+        return all(bool(torch.isfinite(p.grad).all()) for p in self._trainable if p.grad is not None)
+
+    def move(self, lr: float) -> None:
+        """Clip, move the weights, forget the gradient."""
+        assert self._micro % self._accumulation == 0
         limit = self._clip or float("inf")
         self.norms.append(float(torch.nn.utils.clip_grad_norm_(self._trainable, limit)))
         self.rates.append(lr)

@@ -16,8 +16,9 @@ from actors.losses import asker
 from actors.replica import LocalReplica
 from actors.stream import SignalStream
 from actors.teacher import Scorer, ScriptedTeacher
-from actors.trainer import Solo, Trainer, World
+from actors.trainer import Trainer
 from actors.training import Training, TrainState
+from actors.world import Solo, World
 from tests.unit.data_samples import job
 from tests.unit.torch_engine import TorchEngine
 from tutelage.config.models import FullFinetune

@@ -166,8 +166,8 @@ class Book:
     def ranked(self, goal: str) -> list[Record]:
         """Trials with a value, the best first; a trial that ran to its end goes before an equal one."""
         sign = 1 if goal in SMALLER_IS_BETTER else -1
-        found = [record for record in self.records.values() if record.value(goal) is not None]
-        return sorted(found, key=lambda r: (sign * (r.value(goal) or 0.0), r.status != "done", r.number))
+        valued = [(value, r) for r in self.records.values() if (value := r.value(goal)) is not None]
+        return [r for _, r in sorted(valued, key=lambda p: (sign * p[0], p[1].status != "done", p[1].number))]
 
 
 def front(records: Sequence[Record], goals: Sequence[str]) -> list[Record]:
@@ -175,9 +175,9 @@ def front(records: Sequence[Record], goals: Sequence[str]) -> list[Record]:
     signs = [1 if goal in SMALLER_IS_BETTER else -1 for goal in goals]
     rated = []
     for record in records:
-        values = [record.value(goal) for goal in goals]
-        if record.status == "done" and all(value is not None for value in values):
-            rated.append((tuple(s * (v or 0.0) for s, v in zip(signs, values, strict=True)), record))
+        values = [value for goal in goals if (value := record.value(goal)) is not None]
+        if record.status == "done" and len(values) == len(goals):
+            rated.append((tuple(s * v for s, v in zip(signs, values, strict=True)), record))
     kept = [(costs, record) for costs, record in rated if not any(_beats(other, costs) for other, _ in rated)]
     return [record for _, record in sorted(kept, key=lambda pair: (pair[0], pair[1].number))]
 

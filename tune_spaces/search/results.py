@@ -125,8 +125,8 @@ def _trial(record: Record, goal: str, found: Searched) -> TrialFigures:
             CurvePoint(
                 step=point["step"],
                 progress=point["progress"] / 100,
-                accuracy=point["accuracy"],
-                loss=point["loss"],
+                accuracy=point.get("accuracy"),
+                loss=point.get("loss"),
             )
             for point in record.curve
         ],

@@ -106,15 +106,19 @@ def search(opened: Opened, ui: Progress, *, storage: str, fresh: bool = False) -
 def pick(book: Book, config: SearchConfig) -> Record | None:
     """The best trial that ran to its end and keeps the limits; else the best of those that there are."""
     ranked = book.ranked(config.goals[0])
-    least = config.limits.accuracy_min or 0.0
     for good in (
-        [r for r in ranked if r.status == "done" and (r.value("accuracy") or 0.0) >= least],
+        [r for r in ranked if r.status == "done" and _good_enough(r, config.limits.accuracy_min)],
         [r for r in ranked if r.status == "done"],
         ranked,
     ):
         if good:
             return good[0]
     return None
+
+
+def _good_enough(record: Record, least: float | None) -> bool:
+    found = record.value("accuracy")
+    return least is None or (found is not None and found >= least)
 
 
 def _search(opened: Opened, book: Book, ui: Progress, place: str) -> None:

@@ -112,9 +112,9 @@ def known_points(space: Workspace, searched: Space, terms: Terms) -> tuple[list[
         ]
         if all(facts.get(key) == value for key, value in terms.facts.items() if _counts(key)):
             for record in ranked:
-                values = [record.value(goal) for goal in goals]
-                if all(value is not None for value in values):
-                    known.append(Known(record.labels, [value or 0.0 for value in values]))
+                values = [value for goal in goals if (value := record.value(goal)) is not None]
+                if len(values) == len(goals):
+                    known.append(Known(record.labels, values))
         else:
             guesses += [record.labels for record in ranked[:GUESSES]]
     return known, guesses

@@ -122,8 +122,9 @@ def _train(config: dict[str, Any], shared: Shared, begin: float) -> None:
     from ray import tune
 
     from actors.engine import Engine, lone_group
-    from actors.trainer import Solo, Trainer
+    from actors.trainer import Trainer
     from actors.worker import open_stream, pick_precision, quiet
+    from actors.world import Solo
     from tutelage.data.examples import Examples
     from tutelage.models.load import load_tokenizer
 
@@ -206,7 +207,7 @@ class TrialKeeper:
         """Nothing: a step is too little to tell a search."""
 
     def checkpoint(self, state: TrainState, best: dict[str, Any] | None) -> None:
-        """Save and report what was measured last."""
+        """Save, and report what the weights are worth that would be kept."""
         from ray import tune
         from safetensors.torch import save_file
 
@@ -220,12 +221,11 @@ class TrialKeeper:
             tune.report(self.figures(state), checkpoint=tune.Checkpoint.from_directory(folder))
 
     def figures(self, state: TrainState) -> dict[str, Any]:
-        """What is reported of the last evaluation."""
-        point = state.points[-1]
+        """What is reported: of the weights that a training which ended here would keep."""
+        measured = state.chosen or {}
+        goals = {"accuracy": "accuracy", "loss": "validation_loss", "fidelity": "fidelity"}
         return {
-            "accuracy": point["accuracy"],
-            "loss": point["validation_loss"],
-            **({"fidelity": point["fidelity"]} if "fidelity" in point else {}),
+            **{goal: measured[name] for goal, name in goals.items() if name in measured},
             "status": "ran",
             "step": state.step,
             "progress": 100.0 if state.stopped_early else 100 * state.step / self.total,

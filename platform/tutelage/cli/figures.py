@@ -174,7 +174,7 @@ def _row(model: str, kind: ModelKind, found: Scores, runtime: Runtime | None = N
         kind=kind,
         runtime=runtime,
         by_slice=dict(found.by_slice),
-        mean=found.mean if found.examples else None,
+        mean=found.mean,
         examples=found.examples,
     )
 

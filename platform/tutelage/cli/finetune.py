@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,7 @@ def finetune(
 ) -> None:
     """Fine-tune each teacher that has a `finetune` section; what is done already is reused."""
     from tutelage.cli.steps import make_teachers, open_job, prepare
+    from tutelage.cli.text import measured
 
     console: Console = ctx.obj
     job = open_job(console, job_file, overrides, address)
@@ -52,18 +53,17 @@ def finetune(
         lambda: console.table(
             "Teachers",
             ["teacher", "steps", "seconds", "validation accuracy", "folder"],
-            [[n, t["steps"], t["seconds"], t["accuracy"] or "-", t["folder"]] for n, t in data.items()],
+            [[n, t["steps"], t["seconds"], measured(t["accuracy"], 3), t["folder"]] for n, t in data.items()],
         ),
     )
 
 
-def _summary(result: dict[str, object]) -> dict[str, object]:
-    points = result["points"]
-    assert isinstance(points, list)
-    judged = [point["accuracy"] for point in points if "accuracy" in point]
+def _summary(result: dict[str, Any]) -> dict[str, Any]:
+    from actors.training import kept_accuracy
+
     return {
         "steps": result["steps"],
         "seconds": result["seconds"],
         "precision": result["precision"],
-        "accuracy": judged[-1] if judged else None,
+        "accuracy": kept_accuracy(result),
     }

@@ -185,13 +185,15 @@ def _ask(endpoint: Endpoint, texts: Sequence[str]) -> EndpointFigure:
                 latency_ms=1000 * (time.perf_counter() - begin),
             )
         )
-    times = [answer.latency_ms or 0.0 for answer in answers]
-    return EndpointFigure(url=endpoint.url, version=reply.version, answers=answers, p50_ms=median(times))
+    times = [answer.latency_ms for answer in answers if answer.latency_ms is not None]
+    p50_ms = median(times) if times else None
+    return EndpointFigure(url=endpoint.url, version=reply.version, answers=answers, p50_ms=p50_ms)
 
 
 def _tell(
     console: Console, report: Report, page: Path, search_page: Path, candidate: Candidate | None
 ) -> str:
+    from tutelage.cli.text import measured as text_of
     from tutelage.cli.update import change_table
     from tutelage.report.numbers import capital
 
@@ -202,8 +204,8 @@ def _tell(
         [
             [
                 f"{row.model} {row.runtime or ''}".strip(),
-                *(f"{row.by_slice.get(name) or 0:.3f}" for name in slices),
-                f"{row.mean or 0:.4f}",
+                *(text_of(row.by_slice.get(name), 3) for name in slices),
+                text_of(row.mean, 4),
             ]
             for row in report.accuracy
         ],
@@ -213,7 +215,7 @@ def _tell(
             f"Answers of {report.version} at {report.endpoint.url}",
             ["label", "score", "ms", "text"],
             [
-                [a.label, f"{a.score or 0:.2f}", f"{a.latency_ms or 0:.1f}", a.text]
+                [a.label, text_of(a.score, 2), text_of(a.latency_ms, 1), a.text]
                 for a in report.endpoint.answers
             ],
         )

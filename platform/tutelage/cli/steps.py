@@ -272,10 +272,12 @@ def interrupt_main() -> None:
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Any]:
-    """What the registry keeps of a training: its end, not its curve."""
+    """What the registry keeps of a training: its end, not its curve; the accuracy of what it kept."""
+    from actors.training import kept_accuracy
+
     last = result["points"][-1] if result["points"] else {}
     kept = {key: value for key, value in result.items() if key != "points"}
-    return {**kept, "loss": last.get("loss"), "accuracy": last.get("accuracy")}
+    return {**kept, "loss": last.get("loss"), "accuracy": kept_accuracy(result)}
 
 
 def _known(names: list[str], teachers: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -144,3 +145,8 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return number(value) if isinstance(value, int | float) else str(value)
+
+
+def measured(value: float | None, digits: int) -> str:
+    """A measured number with so many decimals; a dash where nothing was measured."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -18,12 +18,13 @@ _MOST_WIDTH = 560.0
 def strength_plot(report: UpdateReport, width: float, key: str) -> Markup | None:
     """The attempts in their order, stiffest first; None where lambda was given."""
     choice = report.choice
-    shown = [one for one in choice.attempts if one.accuracy is not None] if choice else []
+    tried = choice.attempts if choice else []
+    shown = [(one.strength, one.accuracy) for one in tried if one.accuracy is not None]
     if choice is None or not shown or choice.plain is None:
         return None
     width = min(width, _MOST_WIDTH)
     least = choice.plain - choice.tolerance
-    ends = [end for one in shown for end in interval(one.accuracy or 0.0, choice.rows)]
+    ends = [end for _, accuracy in shown for end in interval(accuracy, choice.rows)]
     values = [100 * value for value in (*ends, choice.plain, least)]
     scale = tuple(tick for tick in ticks(min(values), max(values), 5) if -1 <= tick <= 101)
     panel = Panel(_LEFT, _TOP, width - _LEFT - 92, _HEIGHT, (-0.5, len(shown) - 0.5), scale)
@@ -34,7 +35,7 @@ def strength_plot(report: UpdateReport, width: float, key: str) -> Markup | None
         key=key,
         title="Accuracy on new validation rows by lambda",
         description=f"plain fine-tuning {percent(choice.plain)} %, good enough from {percent(least)} % on; "
-        + "; ".join(f"lambda {number(one.strength)} {percent(one.accuracy)} %" for one in shown),
+        + "; ".join(f"lambda {number(strength)} {percent(accuracy)} %" for strength, accuracy in shown),
     )
     low = coordinate(panel.y(100 * least))
     canvas.path(f"M{_LEFT:g},{low}H{coordinate(right)}V{coordinate(bottom)}H{_LEFT:g}Z", "beyond")
@@ -47,17 +48,17 @@ def strength_plot(report: UpdateReport, width: float, key: str) -> Markup | None
     high = panel.y(100 * choice.plain)
     canvas.text(right + 8, high + 4, f"plain {percent(choice.plain)}", "end")
     canvas.text(right + 8, max(panel.y(100 * least) + 4, high + 18), f"enough {percent(least)}", "end fallen")
-    for index, one in enumerate(shown):
+    for index, (strength, accuracy) in enumerate(shown):
         chosen = index == len(shown) - 1
-        x, y = panel.x(index), panel.y(100 * (one.accuracy or 0.0))
-        ends_y = [coordinate(panel.y(100 * end)) for end in interval(one.accuracy or 0.0, choice.rows)]
+        x, y = panel.x(index), panel.y(100 * accuracy)
+        ends_y = [coordinate(panel.y(100 * end)) for end in interval(accuracy, choice.rows)]
         if choice.rows:
             across = coordinate(x - 3)
             bar = f"M{coordinate(x)},{ends_y[0]}V{ends_y[1]}M{across},{ends_y[0]}h6M{across},{ends_y[1]}h6"
             canvas.path(bar, "whisker thin")
-        title = f"lambda {number(one.strength)}: {percent(one.accuracy)} %"
+        title = f"lambda {number(strength)}: {percent(accuracy)} %"
         canvas.marker(x, y, "star" if chosen else "circle", f"mark {'student' if chosen else 'other'}",
                       title=title, size=7.5 if chosen else 5.0)  # fmt: skip
-        canvas.text(x, bottom + 18, f"λ {number(one.strength)}", "tick", anchor="middle")
+        canvas.text(x, bottom + 18, f"λ {number(strength)}", "tick", anchor="middle")
     canvas.line(panel.left, bottom, right, bottom, "rule")
     return canvas.markup()

@@ -27,7 +27,8 @@ def gain_error(report: UpdateReport) -> float | None:
 
 def worst(report: UpdateReport) -> SliceFigure | None:
     """The earlier slice that fell most, or rose least."""
-    return min(report.earlier(), key=lambda one: one.change or 0.0, default=None)
+    moved = [(one.change, n) for n, one in enumerate(report.earlier()) if one.change is not None]
+    return report.earlier()[min(moved)[1]] if moved else None
 
 
 def outcome(report: UpdateReport) -> str:
@@ -43,9 +44,8 @@ def _gain(report: UpdateReport) -> str:
     names = joined([one.name for one in report.slices if one.new])
     if report.gained is None or not fresh:
         return f"The new data{f' {names}' if names else ''} has no labelled test rows to measure a gain on"
-    before, after = (
-        mean(v or 0.0 for v in values) for values in ([o.before for o in fresh], [o.after for o in fresh])
-    )
+    before = mean(one.before for one in fresh if one.before is not None)
+    after = mean(one.after for one in fresh if one.after is not None)
     worth = weight(report.gained, gain_error(report))
     size = points(report.gained) + " points" + (f", {worth}" if worth != "clear" and worth else "")
     if worth == "no change":
