@@ -40,6 +40,7 @@ class Replica:
             labels=spec.labels,
             max_tokens=spec.max_tokens,
             config=self._config,
+            answers_with=self._predictor.answers_with,
         )
 
 
