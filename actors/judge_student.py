@@ -23,7 +23,6 @@ from tutelage.data.examples import Batch, Examples
 from tutelage.export.session import OnnxClassifier
 from tutelage.export.student import Probe
 from tutelage.models.load import load_tokenizer
-from tutelage.models.padding import settle_padding
 from tutelage.tasks import build_task
 
 PROBE_EXAMPLES = 1000
@@ -85,5 +84,4 @@ def judge_student(space: Workspace, folder: Path) -> StudentJudge:
         with torch.inference_mode():
             return model(**inputs_of(batch, model))
 
-    pad_id = settle_padding(model, load_tokenizer(folder))
-    return StudentJudge(space, folder, student_examples(space), pad_id, run)
+    return StudentJudge(space, folder, student_examples(space), load_tokenizer(folder).pad_token_id or 0, run)

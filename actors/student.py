@@ -133,7 +133,6 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
     from tutelage.data.examples import Examples
     from tutelage.models.load import load_tokenizer
-    from tutelage.models.padding import settle_padding
 
     quiet()
     training: Training = config["training"]
@@ -142,8 +141,6 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     world = TorchWorld()
     torch.manual_seed(training.seed)
     model = training.model(train.dropout)
-    tokenizer = load_tokenizer(training.tokenizer)
-    pad_id = settle_padding(model, tokenizer)
     precision = pick_precision(train.precision)
     checkpoint = ray.train.get_checkpoint()
     state, best = TrainState(), None
@@ -162,6 +159,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             engine.load(to_universal(saved) if universal else saved, saved)
         examples = Examples.open(training.examples)
         stream = open_stream(training, config["members"], examples)
+        tokenizer = load_tokenizer(training.tokenizer)
         keeper = RayKeeper(training, engine, stream, world, config["board"], state)
         trainer = Trainer(
             training,
@@ -170,7 +168,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             stream,
             world,
             keeper,
-            pad_id=pad_id,
+            pad_id=tokenizer.pad_token_id or 0,
             end_id=tokenizer.eos_token_id,
         )
         started_mb = _peak_mb()

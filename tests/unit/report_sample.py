@@ -8,10 +8,12 @@ from tutelage.report.figures import (
     AccuracyRow,
     Answer,
     Check,
+    ClassFigure,
     CombinerFigure,
     Curve,
     EndpointFigure,
     LatencyRow,
+    LeakFigure,
     Machine,
     ModelKind,
     Parity,
@@ -124,9 +126,19 @@ def sample() -> Report:
                 test=500,
                 labelled=300,
                 bad={"empty text": 3, "not a number": 1},
+                texts=1850,
+                cut=40,
+                tokens=41_200,
+                unknown=412,
             )
             for name in DOMAINS
         ],
+        classes=[
+            ClassFigure(label="negative", train=2300, validation=290, test=980),
+            ClassFigure(label="<b>positive</b>", train=2500, validation=310, test=1020),
+        ],
+        leaks=LeakFigure(texts=2000, same=3, near=21, examples=["nyt row 5 = nyt row 18"]),
+        data_notes=["tweets: left out 3 empty text, 1 not a number"],
         curves=[
             teacher_curve("movies", 1, 0.44),
             teacher_curve("amazon", 2, 0.37),

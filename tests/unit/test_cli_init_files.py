@@ -188,6 +188,24 @@ def test_a_folder_a_glob_and_a_packed_file_are_data_too(tmp_path: Path) -> None:
         assert sum(read_rows(job, tmp_path / "home").labelled.values()) == 20
 
 
+def test_concerns_are_told_with_the_tokens_of_a_model_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """English tokens read Chinese reviews as unknown ones; without the model only rows are looked at."""
+    data = tmp_path / "a.csv"
+    rows = "".join(f"这部电影 {i} 非常好看,{i % 2}\n" for i in range(30))
+    data.write_text(f"text,label\n{rows}一样,0\n一样,1\n")
+    code, out, _ = call("--json", "init", str(tmp_path / "one"), "--data", str(data))
+    found = " ".join(json.loads(out)["data"]["concerns"])
+    assert "1 texts stand in several rows with different labels" in found
+    assert "tokens" not in found
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
+    tiny_classifier(tmp_path / "models" / "minilm")
+    code, out, err = call("init", str(tmp_path / "two"), "--data", str(data))
+    assert code == 0, err
+    assert "tokens are unknown to the student's tokenizer" in out
+
+
 @pytest.mark.parametrize("rows", [4, 60])
 def test_the_plan_of_a_new_job_holds_on_its_file(tmp_path: Path, rows: int) -> None:
     data = tmp_path / "a.csv"
@@ -205,4 +223,9 @@ def test_the_plan_of_a_new_job_holds_on_its_file(tmp_path: Path, rows: int) -> N
     ]
     code, out, err = call("--json", "distill", str(tmp_path / "job" / "job.yaml"), "--plan", *small)
     assert code == 0, err
-    assert json.loads(out)["plan"][0]["rows"] > 0
+    answer = json.loads(out)
+    assert answer["plan"][0]["rows"] > 0
+    (source,) = answer["data"]["sources"]
+    assert source["labelled"] == rows
+    assert sum(source[split] for split in ("train", "validation", "test")) == rows
+    assert [one["class"] for one in answer["data"]["classes"]] == ["No", "yes"]

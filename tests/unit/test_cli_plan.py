@@ -151,6 +151,8 @@ def test_json_holds_everything_and_people_read_each_reason_once(space: Workspace
     answer = json.loads(out.getvalue())
     assert answer["teachers"][1]["reason"] == plan.reasons["two"]
     assert answer["plan"][0]["steps"] == 3 * ROWS // 8
+    assert answer["data"]["sources"][0]["train"] == ROWS
+    assert {"notes", "concerns", "leaks", "classes", "two_labels"} < set(answer["data"])
     show_distill_plan(Console(stdout=people, stderr=io.StringIO()), plan)
     text = people.getvalue()
     assert text.count(plan.reasons["one"]) == 1

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.unit.data_samples import job
 from tutelage.data.encodings import other_encoding
 from tutelage.data.quoted import SPANS, STRAY
-from tutelage.data.rows import RowSet, read_rows, told
+from tutelage.data.row_set import RowSet, told
+from tutelage.data.rows import read_rows
 from tutelage.data.table import MappedTable
 from tutelage.errors import DataError
 

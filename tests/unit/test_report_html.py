@@ -280,3 +280,11 @@ def test_a_missing_figure_is_a_dash(page: str):
     )
     assert cells is not None
     assert cells.group(1).count(">–<") == 2
+
+
+def test_the_page_tells_of_rows_by_class_cut_texts_unknown_tokens_and_leaks(page):
+    words = Page(page).words()
+    assert "Of 2,000 test texts 3 stand word for word in the training rows, and 21 nearly" in words
+    assert "left out 3 empty text" in words
+    assert "negative 2,300 290 980" in words
+    assert "412 of 41,200" in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections import Counter
@@ -14,10 +15,13 @@ from tutelage.config import JobConfig
 from tutelage.config.data import FileSource
 from tutelage.config.task import SequenceClassification
 from tutelage.data.checks import BadRowError, as_label, check_text
+from tutelage.data.concerns import concerns
 from tutelage.data.labels import UnknownLabelError, label_text
 from tutelage.data.peek import Peek, peek
-from tutelage.data.rows import RowSet, read_rows
+from tutelage.data.rows import read_rows
 from tutelage.data.sources import open_source
+from tutelage.data.token_facts import token_facts
+from tutelage.data.tokens import tokenise
 from tutelage.errors import DataError
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "body", "comment", "message", "document", "title")
@@ -25,6 +29,10 @@ LABEL_NAMES = (
     *("label", "labels", "target", "class", "category", "sentiment", "intent", "y", "rating", "stars"),
 )
 MAX_LABELS = 200
+MODEL = "minilm"
+"""What the template takes from the catalog."""
+TOKEN_ROWS = 2000
+"""The first rows, whose tokens are looked at."""
 FEW_ROWS = 10
 """Below, a tenth of the rows may be none."""
 MAX_DISTINCT = 10_000
@@ -60,11 +68,10 @@ def find_columns(path: str, name: str, *, text: str | None = None, label: str | 
     sample = next((row[text] for row in seen.rows if _is_text(row[text])), "")
     ordered = dict(sorted(counts.items()))
     found = Found(text, label, seen.keys, ordered, spellings, " ".join(sample.split())[:70])
-    rows = _as_the_job_reads(path, name, found)
-    if sum(rows.counts[name].values()) < FEW_ROWS:
-        found = replace(found, splits={"validation": 1, "test": 1})
-        rows = _as_the_job_reads(path, name, found)
-    return replace(found, rows=rows)
+    found = _as_the_job_reads(path, name, found)
+    if found.rows and sum(found.rows.counts[name].values()) < FEW_ROWS:
+        found = _as_the_job_reads(path, name, replace(found, splits={"validation": 1, "test": 1}))
+    return found
 
 
 def _is_text(value: Any) -> bool:
@@ -158,17 +165,17 @@ def _spellings(values: Counter[str]) -> dict[str, str]:
     return found
 
 
-def _as_the_job_reads(path: str, name: str, found: Found) -> RowSet:
-    """The rows of the job that is to be written; bad ones are left out and counted."""
-    columns = {"text": found.text, "label": found.label}
+def _job(path: str, name: str, found: Found, limit: int | None = None) -> JobConfig:
+    """The data part of the job that is to be written; bad rows are left out and counted."""
     source: dict[str, Any] = {
         "path": path,
-        "columns": columns,
+        "columns": {"text": found.text, "label": found.label},
         "labels": found.spellings,
         "splits": found.splits,
+        "limit": limit,
+        **found.keys,
     }
-    source |= found.keys
-    job = JobConfig.model_validate(
+    return JobConfig.model_validate(
         {
             "name": name,
             "task": {"labels": found.labels},
@@ -177,5 +184,22 @@ def _as_the_job_reads(path: str, name: str, found: Found) -> RowSet:
             "objectives": [{"type": "cross-entropy"}],
         }
     )
+
+
+def _as_the_job_reads(path: str, name: str, found: Found) -> Found:
+    """With the rows of the job that is to be written, and what is a concern in them.
+
+    Tokens are looked at where the model of that job was fetched already.
+    """
+    job = _job(path, name, found)
     with tempfile.TemporaryDirectory() as folder:
-        return read_rows(job, Path(folder))
+        rows = read_rows(job, Path(folder))
+        worries = concerns(job, rows)
+        model = Path(os.environ.get("TUTELAGE_HOME") or ".tutelage") / "models" / MODEL
+        if (model / "tokenizer.json").is_file():
+            first = _job(path, name, found, limit=TOKEN_ROWS)
+            read = read_rows(first, Path(folder))
+            tokens = tokenise(read, str(model), first.data.max_tokens, Path(folder))
+            facts = token_facts(tokens, str(model), first.data.max_tokens)
+            worries = concerns(job, rows, facts)
+    return replace(found, rows=rows, concerns=worries)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.cli.data_figures import data_figures
 from tutelage.cli.stream_figures import parity_figure, teacher_figures
 from tutelage.report.figures import (
     AccuracyRow,
@@ -19,7 +20,6 @@ from tutelage.report.figures import (
     Point,
     Report,
     SizeRow,
-    SourceFigure,
     StageFigure,
 )
 from tutelage.signals.planned import UNITS
@@ -96,7 +96,7 @@ def _assemble(
             for s in job.console.stages
             if "/" not in s["name"]
         ],
-        data=_data(space),
+        **data_figures(space),
         curves=_curves(teachers, student),
         metric=_metric(student.judgement.teachers, exported),
         unit=UNITS.get(space.job.task.type, "text"),
@@ -121,21 +121,6 @@ def _assemble(
         config_yaml=job.yaml,
         next_command="",
     )
-
-
-def _data(space: Workspace) -> list[SourceFigure]:
-    rows = space.rows
-    return [
-        SourceFigure(
-            source=source,
-            train=counts.get("train", 0),
-            validation=counts.get("validation", 0),
-            test=counts.get("test", 0),
-            labelled=rows.labelled.get(source, 0),
-            bad=rows.bad.get(source, {}),
-        )
-        for source, counts in rows.counts.items()
-    ]
 
 
 def _curves(teachers: dict[str, Finetuned], student: Distilled) -> list[Curve]:

@@ -37,8 +37,9 @@ def finetune(
     space = prepare(job)
     if plan:
         from tutelage.cli.plan import finetune_table, show_plan
+        from tutelage.cli.plan_data import data_about
 
-        show_plan(console, finetune_table(space, only, fresh=fresh))
+        show_plan(console, finetune_table(space, only, fresh=fresh), data_about(space))
         return
     from actors.session import session
 

@@ -27,6 +27,8 @@ class Found:
     splits: dict[str, float] = field(default_factory=lambda: {"validation": 0.1, "test": 0.1})
     rows: RowSet | None = None
     """The rows as the job reads them."""
+    concerns: list[str] = field(default_factory=list)
+    """What is worth a warning in them."""
 
     @property
     def labels(self) -> list[str]:
@@ -59,6 +61,7 @@ def about(found: Found) -> dict[str, Any]:
         "spellings": found.spellings,
         "bad": found.bad,
         "notes": told(rows) if rows else [],
+        "concerns": found.concerns,
         "sample": found.sample,
     }
 
@@ -75,4 +78,4 @@ def lines(found: Found) -> list[str]:
     words += [f"{key:<13} {value!r}" for key, value in found.keys.items()]
     for value, label in found.spellings.items():
         words.append(f"spelling      {value!r} is read as {label!r} (data.sources: labels)")
-    return words + (told(found.rows) if found.rows else [])
+    return [*words, *(told(found.rows) if found.rows else []), *found.concerns]

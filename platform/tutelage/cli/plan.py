@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.cli.plan_data import data_about, tell_data
 from tutelage.signals.planned import describe
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def finetune_table(space: Workspace, only: list[str] | None, *, fresh: bool) -> list[dict[str, Any]]:
     """One row for each teacher that is made here."""
     from actors.finetune import finetune_plan
-    from actors.fitting import tokenizer_of
+    from actors.workspace import tokenizer_of
     from tutelage.data.examples import Examples
 
     rows = []
@@ -50,6 +51,8 @@ class DistillPlan:
     """Payload, bytes, speed, calls and needs of each teacher."""
     reasons: dict[str, str]
     """Teacher -> why the planner chose its payload."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Rows, classes and concerns (`data_about`)."""
 
 
 def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
@@ -78,7 +81,8 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
     if job.on_policy is not None:
         row["on-policy steps"] = f"about {job.on_policy.fraction * training['steps']:.0f}"
     row["needs"] = _needs(space)
-    return DistillPlan([*rows, row], teachers, {choice.teacher: choice.reason for choice in choices})
+    reasons = {choice.teacher: choice.reason for choice in choices}
+    return DistillPlan([*rows, row], teachers, reasons, data_about(space))
 
 
 def _teacher_row(space: Workspace, choice: Planned, to_score: int) -> dict[str, Any]:
@@ -175,18 +179,25 @@ def _student_run(space: Workspace, specs: list[TeacherSpec] | None) -> tuple[str
     return run, finished(space, run) is not None
 
 
-def show_plan(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Print the plan as a table, or as JSON."""
-    console.result({"plan": rows}, lambda: print_table(console, "Plan", rows))
+def show_plan(console: Console, rows: list[dict[str, Any]], data: dict[str, Any]) -> None:
+    """Print the plan and its data as tables, or as JSON."""
+
+    def human() -> None:
+        tell_data(console, data)
+        print_table(console, "Plan", rows)
+
+    console.result({"plan": rows, "data": data}, human)
 
 
 def show_distill_plan(console: Console, plan: DistillPlan) -> None:
     """Print the steps, the teachers and the reasons for their payloads, or all of it as JSON."""
     teachers = [{**row, "reason": plan.reasons[row["teacher"]]} for row in plan.teachers]
-    console.result({"plan": plan.rows, "teachers": teachers}, lambda: _tell(console, plan))
+    found = {"plan": plan.rows, "teachers": teachers, "data": plan.data}
+    console.result(found, lambda: _tell(console, plan))
 
 
 def _tell(console: Console, plan: DistillPlan) -> str:
+    tell_data(console, plan.data)
     print_table(console, "Plan", plan.rows)
     print_table(console, "Teachers", plan.teachers)
     names: dict[str, list[str]] = {}

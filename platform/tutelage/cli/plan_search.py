@@ -17,6 +17,8 @@ class SearchPlan:
     rows: list[dict[str, Any]]
     keys: list[dict[str, Any]]
     teachers: list[dict[str, Any]]
+    data: dict[str, Any]
+    """Rows, classes and concerns (`data_about`)."""
 
 
 def search_plan(space: Workspace) -> SearchPlan:
@@ -61,20 +63,23 @@ def search_plan(space: Workspace) -> SearchPlan:
         }
         for row in once.teachers
     ]
-    return SearchPlan([*finetune_table(space, None, fresh=False), trials, winner], keys, teachers)
+    return SearchPlan([*finetune_table(space, None, fresh=False), trials, winner], keys, teachers, once.data)
 
 
 def show_search_plan(console: Console, plan: SearchPlan) -> None:
     """Print the plan as tables, or as JSON."""
     from tutelage.cli.plan import print_table
+    from tutelage.cli.plan_data import tell_data
 
     def human() -> str | None:
+        tell_data(console, plan.data)
         print_table(console, "Plan", plan.rows)
         print_table(console, "Searched", plan.keys)
         print_table(console, "Teachers: each text is scored once for all trials", plan.teachers)
         return None
 
-    console.result({"plan": plan.rows, "searched": plan.keys, "teachers": plan.teachers}, human)
+    found = {"plan": plan.rows, "searched": plan.keys, "teachers": plan.teachers, "data": plan.data}
+    console.result(found, human)
 
 
 def _words(one: dict[str, Any]) -> str:

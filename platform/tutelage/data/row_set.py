@@ -26,7 +26,7 @@ class RowSet:
     remarks: dict[str, dict[str, int]] = field(default_factory=dict)
     """source -> what was read otherwise than it stands in the file, or passed over -> how often."""
     classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    """sequence-classification: source -> split -> label -> rows; "" counts rows without a label."""
+    """source -> split -> label -> rows; "" counts those without one. Other tasks have one label: labelled."""
     repeats: dict[str, int] = field(default_factory=dict)
     """source -> good rows whose text stands in an earlier row of it."""
     two_labels: int = 0

@@ -33,7 +33,7 @@ from tutelage.data.canonical import (
 from tutelage.data.checks import EXTRA_FIELDS, check_for
 from tutelage.data.folders import whole_folder
 from tutelage.data.labels import UNLABELLED, LabelMap
-from tutelage.data.row_set import RowSet, load_rows, told
+from tutelage.data.row_set import RowSet, load_rows
 from tutelage.data.sources import OpenSource, open_source
 from tutelage.data.splits import SPLITS, SplitPlan, SplitResult, assign, text_groups
 from tutelage.data.table import MappedTable
@@ -142,23 +142,20 @@ def _write(
     slice_of = [source.slice or name for name, source in sources.items()]
     slices = list(dict.fromkeys(slice_of))
     labels: list[NDArray[np.int32]] = []
+    classes = job.task.labels if job.task.type == "sequence-classification" else ["labelled"]
     schema = rows_schema(job.task)
     with pa.OSFile(str(rows.path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for code, (source, result) in enumerate(zip(checked, results, strict=True)):
             table = MappedTable(source.path)
             labels.append(table.numbers("label"))
             rows.labelled[source.name] = int((labels[-1][result.order] != UNLABELLED).sum())
-            if job.task.type == "sequence-classification":
-                rows.classes[source.name] = _classes(labels[-1], result, job.task.labels)
+            rows.classes[source.name] = _classes(labels[-1], result, classes)
             for part, codes in _ordered(table, result):
                 domain = (slices.index(slice_of[code]), pa.array(slices))
                 writer.write_batch(_with_names(schema, part, codes, (code, names), domain))
             source.path.unlink()
     if job.task.type == "sequence-classification":
         rows = replace(rows, two_labels=_two_labels(groups, labels))
-    if stage:
-        for line in told(rows):
-            stage.note(line)
     saved = {key: value for key, value in asdict(rows).items() if key != "path"}
     (folder / "rows.json").write_text(json.dumps(saved, indent=1) + "\n")
 

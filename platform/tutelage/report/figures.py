@@ -64,7 +64,10 @@ class StageFigure(Figures):
 
 
 class SourceFigure(Figures):
-    """Rows of one data source by split, how many training rows carry a label, and bad rows by reason."""
+    """Rows of one data source by split, how many training rows carry a label, and bad rows by reason.
+
+    Tokens are the student's; `cut` are texts longer than data.max_tokens.
+    """
 
     source: Text
     train: int = 0
@@ -72,6 +75,28 @@ class SourceFigure(Figures):
     test: int = 0
     labelled: int = 0
     bad: dict[str, int] = Field(default_factory=dict)
+    texts: int = 0
+    cut: int = 0
+    tokens: int = 0
+    unknown: int = 0
+
+
+class ClassFigure(Figures):
+    """Rows of one label by split, over all sources."""
+
+    label: Text
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+
+
+class LeakFigure(Figures):
+    """How many test texts stand in the training rows, word for word or nearly."""
+
+    texts: int
+    same: int
+    near: int
+    examples: list[Text] = Field(default_factory=list)
 
 
 class Point(Figures):
@@ -244,6 +269,10 @@ class Report(Figures):
     verdict: list[Check] = Field(default_factory=list)
     stages: list[StageFigure] = Field(default_factory=list)
     data: list[SourceFigure] = Field(default_factory=list)
+    classes: list[ClassFigure] = Field(default_factory=list)
+    leaks: LeakFigure | None = None
+    data_notes: list[Text] = Field(default_factory=list)
+    """What was left out or read otherwise than it stands in the files, and what is a concern in the rows."""
     curves: list[Curve] = Field(default_factory=list)
     metric: Text = "accuracy"
     """What the accuracy rows measure: the main metric of the task."""
