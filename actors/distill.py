@@ -12,6 +12,7 @@ from actors.board import RayBoard
 from actors.evaluate import Asked, Judgement, judge_teachers, judgeable, measure_teachers
 from actors.finetune import Finetuned
 from actors.fleet import Fleet, threads_of
+from actors.judge_student import judge_student
 from actors.live import teacher_table, views_of
 from actors.payloads import planned, signal_folders
 from actors.remote.setup import check_payload, remote_spec
@@ -90,6 +91,10 @@ def distill(
             judgement = judge_teachers(asked, measured, stage)
     finally:
         fleet.stop()
+    with ui.stage("judge/student") as stage:
+        scores = judge_student(space, folder / "model").scores()
+        judgement = replace(judgement, student=scores)
+        stage.note(scores.words())
     with atomic_write(folder / JUDGEMENT) as file:
         json.dump(judgement.to_json(), file)
     return Distilled(run, folder / "model", result, specs, judgement, reused=False)

@@ -5,7 +5,7 @@ Shapes: P positions, V classes or vocabulary, K teachers, B batch, N rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the teachers are worth on the test rows, alone and together."""
+    """What the teachers, alone and together, and their student are worth on the test rows."""
 
     teachers: dict[str, Scores]
     uniform: Scores | None
@@ -56,6 +56,8 @@ class Judgement:
     """Largest logit difference between streamed and local scoring; None without teachers."""
     parity_same_label: float
     parity_examples: int
+    student: Scores | None = None
+    """The student that was trained from them, in torch, on the same rows."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -64,9 +66,12 @@ class Judgement:
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Judgement:
         """Read what `to_json` wrote."""
-        scores = {name: Scores(**value) for name, value in kept["teachers"].items()}
-        uniform, combined = (Scores(**kept[key]) if kept[key] else None for key in ("uniform", "combined"))
-        return cls(**{**kept, "teachers": scores, "uniform": uniform, "combined": combined})
+        scores = {name: Scores.from_json(value) for name, value in kept["teachers"].items()}
+        others = {
+            key: Scores.from_json(kept[key]) if kept.get(key) else None
+            for key in ("uniform", "combined", "student")
+        }
+        return cls(**{**kept, "teachers": scores, **others})
 
 
 @dataclass(frozen=True)
@@ -240,9 +245,9 @@ def student_examples(space: Workspace) -> Examples:
     )
 
 
-def labelled_rows(examples: Examples, split: str) -> Rows:
-    """Rows of a split that have a label."""
-    chosen = examples.select(split)
+def labelled_rows(examples: Examples, split: str, sources: Iterable[str] | None = None) -> Rows:
+    """Rows of a split that have a label, of all sources or of these."""
+    chosen = examples.select(split, sources=sources)
     rows: Rows = chosen.rows[chosen.labelled]
     return rows
 

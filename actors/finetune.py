@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from actors.board import RayBoard
+from actors.judge_student import judge_student
 from actors.student import fit_all
+from actors.tally import Scores
 from actors.training import Training, kept_accuracy, loss_text
 from actors.workspace import Workspace, finetune_run, finished, forget, tokenizer_of
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import CrossEntropy, Uniform
+from tutelage.data.examples import Examples
 from tutelage.errors import TrainError
+from tutelage.files import atomic_write
 from tutelage.holder import Fence
 from tutelage.progress import Progress, Stage
+
+JUDGEMENT = "judgement.json"
+"""In a teacher's run: what it is worth on the test rows of its own sources."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,29 @@ def finetune(
             stage.note(f"{name}: {_outcome(result)}")
             done[name] = Finetuned(todo[name].run, Path(todo[name].output), result, reused=False)
     return {teacher.name: done[teacher.name] for teacher in space.job.teachers if teacher.name in done}
+
+
+def judge_made(space: Workspace, made: dict[str, Finetuned], ui: Progress) -> dict[str, Scores]:
+    """Each made teacher on the labelled test rows of its own sources; what is known is not measured again."""
+    found: dict[str, Scores] = {}
+    with ui.stage("judge") as stage:
+        for teacher in space.job.teachers:
+            if teacher.name not in made or teacher.finetune is None:
+                continue
+            one = made[teacher.name]
+            path = one.folder.parent / JUDGEMENT
+            if path.exists():
+                scores = Scores.from_json(json.loads(path.read_text()))
+            else:
+                tokenizer = tokenizer_of(teacher.tokenizer, space.bases[teacher.name], space.home)
+                examples = Examples.open(space.tokens_of(tokenizer))
+                own = list(teacher.finetune.data)
+                scores = judge_student(space, one.folder, examples, own).scores()
+                with atomic_write(path) as file:
+                    json.dump(asdict(scores), file)
+            found[teacher.name] = scores
+            stage.note(f"{teacher.name}: {scores.words()}")
+    return found
 
 
 def finished_teachers(space: Workspace) -> dict[str, Finetuned]:

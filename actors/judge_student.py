@@ -6,7 +6,7 @@ Shapes: N rows, C classes, B batch.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +38,8 @@ class StudentJudge:
     examples: Examples
     pad_id: int
     _run: Callable[[Batch], Any]
+    sources: Sequence[str] | None = None
+    """Whose test rows count; all when None."""
 
     def scores(self) -> Scores:
         """The torch model on the test rows."""
@@ -66,7 +68,7 @@ class StudentJudge:
         )
 
     def _score(self, run: Callable[[Batch], Any]) -> Scores:
-        rows: Rows = labelled_rows(self.examples, "test")
+        rows: Rows = labelled_rows(self.examples, "test", self.sources)
         task = self.space.job.task
         kind, tally = build_task(task), Tally(task)
         for batch in batches_of(self.examples, rows, self.pad_id):
@@ -75,8 +77,10 @@ class StudentJudge:
         return tally.scores(in_order(self.examples.slices(rows)))
 
 
-def judge_student(space: Workspace, folder: Path) -> StudentJudge:
-    """Load a trained student."""
+def judge_student(
+    space: Workspace, folder: Path, examples: Examples | None = None, sources: Sequence[str] | None = None
+) -> StudentJudge:
+    """Load a trained student; or another model of the task, with rows in its own tokens."""
     torch.set_num_threads(os.cpu_count() or 1)
     model = build_task(space.job.task).load(str(folder))
 
@@ -84,4 +88,5 @@ def judge_student(space: Workspace, folder: Path) -> StudentJudge:
         with torch.inference_mode():
             return model(**inputs_of(batch, model))
 
-    return StudentJudge(space, folder, student_examples(space), load_tokenizer(folder).pad_token_id or 0, run)
+    rows = student_examples(space) if examples is None else examples
+    return StudentJudge(space, folder, rows, load_tokenizer(folder).pad_token_id or 0, run, sources)

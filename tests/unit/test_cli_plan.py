@@ -190,3 +190,17 @@ def test_a_space_that_cannot_be_is_refused_by_its_plan(job: dict[str, Any], tmp_
     )
     with pytest.raises(ConfigError, match="did you mean 'lr'"):
         search_plan(space)
+
+
+def test_a_plan_without_teachers_says_that_labels_are_all_there_is(
+    job: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is sent and nothing divided by the number of teachers."""
+    alone = {**job, "teachers": [], "objectives": [{"type": "cross-entropy"}]}
+    plan = distill_plan(opened(alone, tmp_path), fresh=False)
+    assert (plan.teachers, plan.reasons) == ([], {})
+    (row,) = plan.rows
+    assert (row["rows"], row["needs"]) == (ROWS, "1 CPUs")
+    assert "teacher calls" not in row
+    show_distill_plan(Console(), plan)
+    assert "no teachers: the student learns from the labels alone" in capsys.readouterr().out

@@ -6,6 +6,7 @@ Shapes: N examples, C classes, K teachers.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from actors.evaluate import (
     measure_teachers,
     student_examples,
 )
+from actors.finetune import Finetuned, judge_made
 from actors.judge_student import judge_student
 from actors.members import FixedMembers
 from actors.replica import LocalReplica
@@ -270,3 +272,54 @@ def test_no_row_gives_no_score(space: Workspace) -> None:
 
 def test_slices_come_in_the_order_of_their_first_row() -> None:
     assert in_order(["b", "a", "b", "c", "a"]) == ["b", "a", "c"]
+
+
+# The student, and teachers that are made here
+
+
+def test_what_a_student_is_worth_is_kept_with_its_interval(space: Workspace) -> None:
+    """Through JSON and back; the interval holds the mean, and its words say how many texts it is of."""
+    scores = judge_student(space, Path(space.student.folder)).scores()
+    assert scores.interval is not None
+    assert scores.mean is not None
+    assert scores.interval[0] < scores.mean < scores.interval[1]
+    judgement = Judgement({"t": scores}, None, None, {}, None, 1.0, 0, scores)
+    assert Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement
+    assert scores.words().startswith(f"accuracy {scores.mean:.3f} ({scores.interval[0]:.3f} to ")
+    assert scores.words().endswith(f"on {scores.examples} test texts")
+
+
+def test_no_label_is_said_in_words() -> None:
+    assert Scores({}, None, 0).words() == "no test row has a label: nothing was measured"
+
+
+def test_a_made_teacher_is_judged_on_test_rows_of_its_own_sources_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tiny_rows(tmp_path / "rows", 60, ["books", "shop"])
+    base = tiny_classifier(tmp_path / "base")
+    section = {"data": {"books": {}}, "train": {"batch_size": 8}}
+    job = JobConfig.model_validate(
+        {
+            "name": "made",
+            "task": {"labels": list(LABELS)},
+            "data": {
+                "sources": {
+                    name: {"path": path, "splits": {"validation": 10, "test": size}}
+                    for (name, path), size in zip(files.items(), (12, 7), strict=True)
+                },
+                "max_tokens": 16,
+            },
+            "teachers": [{"name": "one", "model": base, "finetune": section}],
+            "student": {"model": base},
+            "objectives": [{"type": "kl"}],
+        }
+    )
+    space = open_workspace(job, tmp_path, Silent())
+    folder = tmp_path / "run" / "model"
+    shutil.copytree(base, folder)
+    made = {"one": Finetuned("run", folder, {}, reused=False)}
+    found = judge_made(space, made, Silent())["one"]
+    assert (list(found.by_slice), found.examples) == (["books"], 12)
+    monkeypatch.setattr("actors.finetune.judge_student", lambda *_: pytest.fail("measured twice"))
+    assert judge_made(space, made, Silent())["one"] == found

@@ -52,6 +52,7 @@ def distill(
             return
         student = make_student(job, space, ray, teachers, fresh=fresh)
     from tutelage.cli.figures import write_figures
+    from tutelage.cli.outcome import say_accuracy
 
     follow = after_distill(space.job, job_file, overrides)
     report, page = write_figures(
@@ -63,8 +64,12 @@ def distill(
         began=begin,
         next_command=follow,
     )
-    console.result(
-        report.model_dump(mode="json"),
-        f"run     {student.run}{' (was done)' if student.reused else ''}\n"
-        f"student {student.folder}\nreport  {page}" + (f"\nnext    {follow}" if follow else ""),
-    )
+
+    def human() -> str:
+        say_accuracy(console, report)
+        return (
+            f"run     {student.run}{' (was done)' if student.reused else ''}\n"
+            f"student {student.folder}\nreport  {page}" + (f"\nnext    {follow}" if follow else "")
+        )
+
+    console.result(report.model_dump(mode="json"), human)

@@ -21,6 +21,7 @@ def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -
     from actors.finetune import finished_teachers
     from actors.session import session
     from tutelage.cli.figures import write_figures
+    from tutelage.cli.outcome import say_accuracy
     from tutelage.cli.steps import export_version, open_job, prepare
 
     console: Console = ctx.obj
@@ -43,7 +44,12 @@ def export(ctx: typer.Context, job_file: JobFile, overrides: Overrides = None) -
         began=begin,
         next_command=follow,
     )
-    console.result(
-        report.model_dump(mode="json"),
-        f"version {exported.version.ref}\nfiles   {exported.result.folder}\nreport  {page}\nnext    {follow}",
-    )
+
+    def human() -> str:
+        say_accuracy(console, report)
+        return (
+            f"version {exported.version.ref}\nfiles   {exported.result.folder}\n"
+            f"report  {page}\nnext    {follow}"
+        )
+
+    console.result(report.model_dump(mode="json"), human)

@@ -26,6 +26,7 @@ from tutelage.signals.planned import UNITS
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
+    from actors.evaluate import Judgement
     from actors.finetune import Finetuned
     from actors.tally import Scores
     from actors.workspace import Workspace
@@ -98,9 +99,10 @@ def _assemble(
         ],
         **data_figures(space),
         curves=_curves(teachers, student),
-        metric=_metric(student.judgement.teachers, exported),
+        metric=_metric(student.judgement, exported),
         unit=UNITS.get(space.job.task.type, "text"),
         accuracy=_accuracy(space, student, exported),
+        not_measured=_not_measured(student),
         combiner=CombinerFigure(name=space.job.combiner.type, weights=student.judgement.weights)
         if student.judgement.weights
         else None,
@@ -144,12 +146,25 @@ def _accuracy(space: Workspace, student: Distilled, exported: Exported | None) -
         rows.append(_row(f"{space.job.combiner.type} combiner", "combiner", judged.combined))
     if exported:
         rows += [_row("student", "student", found, RUNTIMES[name]) for name, found in exported.scores.items()]
+    elif judged.student:
+        rows.append(_row("student", "student", judged.student, "torch"))
     return rows
 
 
-def _metric(teachers: dict[str, Scores], exported: Exported | None) -> str:
+def _not_measured(student: Distilled) -> list[str]:
+    """Why a model has no accuracy."""
+    judged = student.judgement
+    if judged.student is not None and judged.student.mean is None:
+        return ["no test row has a label, so no model's accuracy was measured"]
+    silent = [spec.name for spec in student.teachers if spec.name not in judged.teachers]
+    found = [f"teacher {name} was not measured: its server gives the largest logits alone" for name in silent]
+    return found + (["ensembles were not measured: they need all teachers"] if found else [])
+
+
+def _metric(judged: Judgement, exported: Exported | None) -> str:
     """The main metric of the task, as the scores name it."""
-    scores = [*teachers.values(), *(exported.scores.values() if exported else [])]
+    scores = [*judged.teachers.values(), *(exported.scores.values() if exported else [])]
+    scores += [judged.student] if judged.student and judged.student.examples else []
     return scores[0].metric if scores else "accuracy"
 
 
@@ -160,12 +175,15 @@ def _row(model: str, kind: ModelKind, found: Scores, runtime: Runtime | None = N
         runtime=runtime,
         by_slice=dict(found.by_slice),
         mean=found.mean,
+        low=None if found.interval is None else found.interval[0],
+        high=None if found.interval is None else found.interval[1],
         examples=found.examples,
     )
 
 
 def _sizes(student: Distilled, exported: Exported | None) -> list[SizeRow]:
-    rows = [_size(f"teacher {spec.name}", Path(spec.model), "teacher") for spec in student.teachers]
+    here = [spec for spec in student.teachers if spec.remote is None]
+    rows = [_size(f"teacher {spec.name}", Path(spec.model), "teacher") for spec in here]
     torch = _size("student torch", student.folder, "student")
     rows.append(torch)
     if exported:

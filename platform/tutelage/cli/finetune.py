@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,16 +46,37 @@ def finetune(
 
     with session(space.job.ray, job.home) as ray:
         teachers = make_teachers(job, space, ray, only=only, fresh=fresh)
+    from actors.finetune import judge_made
+    from tutelage.cli.outcome import interval
+
+    scores = judge_made(space, teachers, console)
     data = {
-        name: {"run": made.run, "folder": str(made.folder), "reused": made.reused, **_summary(made.result)}
+        name: {
+            "run": made.run,
+            "folder": str(made.folder),
+            "reused": made.reused,
+            **_summary(made.result),
+            "test": asdict(scores[name]),
+        }
         for name, made in teachers.items()
     }
     console.result(
         {"teachers": data},
         lambda: console.table(
             "Teachers",
-            ["teacher", "steps", "seconds", "validation accuracy", "folder"],
-            [[n, t["steps"], t["seconds"], measured(t["accuracy"], 3), t["folder"]] for n, t in data.items()],
+            ["teacher", "steps", "seconds", "validation accuracy", "test", "95 % interval", "folder"],
+            [
+                [
+                    name,
+                    row["steps"],
+                    row["seconds"],
+                    measured(row["accuracy"], 3),
+                    measured(row["test"]["mean"], 3),
+                    interval(*(row["test"]["interval"] or (None, None))),
+                    row["folder"],
+                ]
+                for name, row in data.items()
+            ],
         ),
     )
 

@@ -76,8 +76,9 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
     }
     teachers = [_teacher_row(space, choice, to_score[choice.teacher]) for choice in choices]
     row = {"step": "distill", "run": run, "does": does, **training}
-    row["teacher calls"] = sum(teacher["calls"] for teacher in teachers)
-    row[f"bytes a {choices[0].unit}"] = round(sum(choice.position_bytes for choice in choices), 1)
+    if choices:
+        row["teacher calls"] = sum(teacher["calls"] for teacher in teachers)
+        row[f"bytes a {choices[0].unit}"] = round(sum(choice.position_bytes for choice in choices), 1)
     if job.on_policy is not None:
         row["on-policy steps"] = f"about {job.on_policy.fraction * training['steps']:.0f}"
     row["needs"] = _needs(space)
@@ -199,6 +200,8 @@ def show_distill_plan(console: Console, plan: DistillPlan) -> None:
 def _tell(console: Console, plan: DistillPlan) -> str:
     tell_data(console, plan.data)
     print_table(console, "Plan", plan.rows)
+    if not plan.teachers:
+        return "\nno teachers: the student learns from the labels alone"
     print_table(console, "Teachers", plan.teachers)
     names: dict[str, list[str]] = {}
     for teacher, reason in plan.reasons.items():

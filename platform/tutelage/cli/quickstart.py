@@ -193,23 +193,11 @@ def _ask(endpoint: Endpoint, texts: Sequence[str]) -> EndpointFigure:
 def _tell(
     console: Console, report: Report, page: Path, search_page: Path, candidate: Candidate | None
 ) -> str:
+    from tutelage.cli.outcome import say_accuracy
     from tutelage.cli.text import measured as text_of
     from tutelage.cli.update import change_table
-    from tutelage.report.numbers import capital
 
-    slices = report.slices()
-    console.table(
-        f"{capital(report.measure)} on texts that no training saw",
-        ["model", *slices, "mean"],
-        [
-            [
-                f"{row.model} {row.runtime or ''}".strip(),
-                *(text_of(row.by_slice.get(name), 3) for name in slices),
-                text_of(row.mean, 4),
-            ]
-            for row in report.accuracy
-        ],
-    )
+    say_accuracy(console, report)
     if report.endpoint:
         console.table(
             f"Answers of {report.version} at {report.endpoint.url}",

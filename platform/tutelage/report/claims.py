@@ -39,6 +39,8 @@ class Claims(Figures):
     best_teacher: AccuracyRow | None = None
     uniform: AccuracyRow | None = None
     combiner: AccuracyRow | None = None
+    kept_of_best_teacher: Measured = None
+    kept_of_uniform: Measured = None
     student_over_best_teacher: Measured = None
     student_over_uniform: Measured = None
     combiner_over_uniform: Measured = None
@@ -54,8 +56,9 @@ class Claims(Figures):
 def claims(report: Report) -> Claims:
     """Compare the student with the best single teacher (by mean), the uniform ensemble and the combiner.
 
-    half_width: of the 95 % interval of the student's mean, normal approximation 1.96 sqrt(p(1-p)/N); None
-    where the metric is not a share of independent texts.
+    kept: the student's mean over the other's. half_width: of the 95 % interval of the student's mean; where
+    the row has none, by the normal approximation 1.96 sqrt(p(1-p)/N), and None where the metric is then no
+    share of independent texts.
     size_ratio: bytes of all teachers together over bytes of the smallest student artifact.
     """
     student = student_row(report)
@@ -70,13 +73,15 @@ def claims(report: Report) -> Claims:
         best_teacher=best,
         uniform=uniform,
         combiner=combiner,
+        kept_of_best_teacher=_kept(student, best),
+        kept_of_uniform=_kept(student, uniform),
         student_over_best_teacher=over_best,
         student_over_uniform=over_uniform,
         combiner_over_uniform=_difference(combiner, uniform),
         beats_best_teacher=None if over_best is None else over_best > 0,
         beats_uniform=None if over_uniform is None else over_uniform > 0,
         gaps=list(_gaps(report, teachers, uniform, combiner, student)),
-        half_width=_half_width(student) if report.counts_texts else None,
+        half_width=_half_width(student, texts=report.counts_texts),
         teacher_bytes=teacher_bytes,
         student_bytes=student_bytes,
         size_ratio=teacher_bytes / student_bytes if teacher_bytes and student_bytes else None,
@@ -109,8 +114,16 @@ def _difference(one: AccuracyRow | None, other: AccuracyRow | None) -> float | N
     return round(one.mean - other.mean, 9)  # 0.1 + 0.2 noise must not turn a tie into a win
 
 
-def _half_width(row: AccuracyRow | None) -> float | None:
-    if row is None or row.mean is None or row.examples <= 0:
+def _kept(student: AccuracyRow | None, other: AccuracyRow | None) -> float | None:
+    if student is None or other is None or student.mean is None or not other.mean:
+        return None
+    return student.mean / other.mean
+
+
+def _half_width(row: AccuracyRow | None, *, texts: bool) -> float | None:
+    if row is not None and row.low is not None and row.high is not None:
+        return (row.high - row.low) / 2
+    if row is None or row.mean is None or row.examples <= 0 or not texts:
         return None
     return _Z95 * math.sqrt(row.mean * (1 - row.mean) / row.examples)
 

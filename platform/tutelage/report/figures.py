@@ -122,7 +122,8 @@ class AccuracyRow(Figures):
 
     Kind `ensemble` is the uniform mean of the teachers.
 
-    mean: each domain counts the same; computed where it is not given. examples: test texts over all domains.
+    mean: each domain counts the same; computed where it is not given. low, high: its 95 % interval, Wilson's
+    for labels of texts, else of drawn texts. examples: test texts over all domains.
     """
 
     model: Text
@@ -130,6 +131,8 @@ class AccuracyRow(Figures):
     runtime: Runtime | None = None
     by_slice: dict[str, Measured] = Field(default_factory=dict)
     mean: Measured = None
+    low: Measured = None
+    high: Measured = None
     examples: int = 0
 
     @model_validator(mode="before")
@@ -279,6 +282,8 @@ class Report(Figures):
     unit: Text = "text"
     """What one position is: text, word or token."""
     accuracy: list[AccuracyRow] = Field(default_factory=list)
+    not_measured: list[Text] = Field(default_factory=list)
+    """What has no figure among the accuracy rows, and why, in sentences."""
     combiner: CombinerFigure | None = None
     sizes: list[SizeRow] = Field(default_factory=list)
     latency: list[LatencyRow] = Field(default_factory=list)

@@ -21,7 +21,7 @@ from tutelage.report.plot_accuracy import Mark, accuracy_plot, marks, teacher_ma
 from tutelage.report.plot_curves import student_plot, teachers_plot
 from tutelage.report.plot_size import common_condition, size_plot
 from tutelage.report.stream_tables import absences, reasons, sent_rows, went_rows
-from tutelage.report.summary import outcome, recovered, tiles
+from tutelage.report.summary import kept, outcome, recovered, tiles
 from tutelage.report.svg import Canvas
 from tutelage.report.tables import accuracy_cells, artifacts, bars, latency_cells
 
@@ -33,6 +33,7 @@ def render(report: Report) -> str:
         report=report,
         claims=found,
         outcome=outcome(report, found),
+        kept=kept(report, found),
         recovered=recovered(found),
         tiles=tiles(report, found),
         slices=report.slices(),

@@ -43,6 +43,22 @@ def outcome(report: Report, found: Claims) -> str:
     return f"{sentence}: {' and '.join(against)}."
 
 
+def kept(report: Report, found: Claims) -> str:
+    """How much of the teachers' accuracy the student has, at which size; "" where nobody can be compared."""
+    if found.student is None:
+        return ""
+    shares = [(found.kept_of_best_teacher, f"the best single teacher's {report.measure}")]
+    shares.append((found.kept_of_uniform, "that of the uniform mean"))
+    words = [f"{percent(share)}\u00a0% of {whose}" for share, whose in shares if share is not None]
+    if not words:
+        return ""
+    size = ""
+    if found.size_ratio and found.teacher_bytes and found.student_bytes:
+        mb = [f"{megabytes(value)}\u00a0MB" for value in (found.student_bytes, found.teacher_bytes)]
+        size = f" at {percent(1 / found.size_ratio)}\u00a0% of the teachers' size ({mb[0]} of {mb[1]})"
+    return f"The student keeps {' and '.join(words)}{size}."
+
+
 def recovered(found: Claims) -> list[str]:
     """One sentence for each domain where the uniform mean loses to a specialist."""
     sentences = []

@@ -37,6 +37,8 @@ def plan(teachers: Sequence[TeacherFacts], job: JobFacts) -> list[Planned]:
 
     Raises ConfigError for what `refusals.check` refuses, and for hidden without a linear head.
     """
+    if not teachers:
+        return []
     picks = [_pick(teacher, len(teachers), job) for teacher in teachers]
     name = _mixture(teachers, picks, job)
     specs = [

@@ -8,18 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-Z95 = 1.959964
-"""Standard errors of a normal distribution on either side of its mean that hold 95 % of it."""
+from tutelage.tasks.interval import Z95, wilson
 
+__all__ = ["Z95", "change_error", "error", "interval", "mean_error", "weight"]
 
-def interval(share: float, rows: int) -> tuple[float, float]:
-    """The 95 % interval of Wilson, which stays within 0 and 1 and does not vanish at them."""
-    if rows <= 0:
-        return share, share
-    square = Z95**2 / rows
-    middle = (share + square / 2) / (1 + square)
-    half = Z95 * math.sqrt(share * (1 - share) / rows + square / (4 * rows)) / (1 + square)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+interval = wilson
 
 
 def error(share: float, rows: int) -> float:
