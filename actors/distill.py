@@ -11,6 +11,7 @@ from typing import Any
 from actors.board import RayBoard
 from actors.evaluate import Asked, Judgement, judge_teachers, judgeable, measure_teachers
 from actors.finetune import Finetuned
+from actors.fitting import tokenizer_of
 from actors.fleet import Fleet, threads_of
 from actors.judge_student import judge_student
 from actors.live import teacher_table, views_of
@@ -20,7 +21,7 @@ from actors.speeds import remember
 from actors.student import fit_all
 from actors.teacher import TeacherSpec
 from actors.training import Training, loss_text
-from actors.workspace import Workspace, distill_run, finished, forget, tokenizer_of
+from actors.workspace import Workspace, distill_run, finished, forget
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import Validated
 from tutelage.data.catalog import resolve_model

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actors.channel import TeacherChannel
+from actors.fitting import tokenizer_of
 from actors.members import Members
 from actors.payloads import dense_specs, signal_folders
 from actors.replica import LocalReplica
@@ -23,7 +24,7 @@ from actors.scorer import make_scorer
 from actors.stream import SignalStream
 from actors.tally import Scores, Tally, in_order
 from actors.teacher import TeacherSpec
-from actors.workspace import Workspace, tokenizer_of
+from actors.workspace import Workspace
 from tutelage.config.objectives import Combiner, Uniform
 from tutelage.data.examples import Batch, Examples
 from tutelage.errors import ConfigError, DataError

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from actors.board import RayBoard
+from actors.fitting import tokenizer_of
 from actors.judge_student import judge_student
 from actors.student import fit_all
 from actors.tally import Scores
 from actors.training import Training, kept_accuracy, loss_text
-from actors.workspace import Workspace, finetune_run, finished, forget, tokenizer_of
+from actors.workspace import Workspace, finetune_run, finished, forget
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import CrossEntropy, Uniform
 from tutelage.data.examples import Examples

@@ -23,6 +23,7 @@ from tutelage.data.examples import Batch, Examples
 from tutelage.export.session import OnnxClassifier
 from tutelage.export.student import Probe
 from tutelage.models.load import load_tokenizer
+from tutelage.models.padding import settle_padding
 from tutelage.tasks import build_task
 
 PROBE_EXAMPLES = 1000
@@ -89,4 +90,5 @@ def judge_student(
             return model(**inputs_of(batch, model))
 
     rows = student_examples(space) if examples is None else examples
-    return StudentJudge(space, folder, rows, load_tokenizer(folder).pad_token_id or 0, run, sources)
+    pad_id = settle_padding(model, load_tokenizer(folder))
+    return StudentJudge(space, folder, rows, pad_id, run, sources)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.fitting import tokenizer_of
 from actors.teacher import TeacherSpec
-from actors.workspace import Workspace, tokenizer_of
+from actors.workspace import Workspace
 from tutelage.config.models import TeacherConfig
 from tutelage.config.objectives import Validated
 from tutelage.config.payload import AutoPayload, Payload, TopKPayload

@@ -133,6 +133,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     from actors.worker import RayKeeper, TorchWorld, open_stream, pick_precision, quiet
     from tutelage.data.examples import Examples
     from tutelage.models.load import load_tokenizer
+    from tutelage.models.padding import settle_padding
 
     quiet()
     training: Training = config["training"]
@@ -141,6 +142,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     world = TorchWorld()
     torch.manual_seed(training.seed)
     model = training.model(train.dropout)
+    tokenizer = load_tokenizer(training.tokenizer)
+    pad_id = settle_padding(model, tokenizer)
     precision = pick_precision(train.precision)
     checkpoint = ray.train.get_checkpoint()
     state, best = TrainState(), None
@@ -159,7 +162,6 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             engine.load(to_universal(saved) if universal else saved, saved)
         examples = Examples.open(training.examples)
         stream = open_stream(training, config["members"], examples)
-        tokenizer = load_tokenizer(training.tokenizer)
         keeper = RayKeeper(training, engine, stream, world, config["board"], state)
         trainer = Trainer(
             training,
@@ -168,7 +170,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             stream,
             world,
             keeper,
-            pad_id=tokenizer.pad_token_id or 0,
+            pad_id=pad_id,
             end_id=tokenizer.eos_token_id,
         )
         started_mb = _peak_mb()

@@ -74,6 +74,7 @@ class Teacher:
         import torch
 
         from tutelage.models.load import load_tokenizer
+        from tutelage.models.padding import settle_padding
         from tutelage.tasks import build_task
 
         torch.set_num_threads(spec.threads)
@@ -85,6 +86,7 @@ class Teacher:
         self._model = self._task.load(spec.model).to(self._device).eval()
         # Nothing is generated here: keys and values of earlier tokens would be kept for nobody.
         self._model.config.use_cache = False
+        settle_padding(self._model, self._tokenizer)
         self._order = list(spec.label_order)
         self._shared = 0 if layers is None else layers.add(self._model)
 

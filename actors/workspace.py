@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from actors.fitting import check_models, tokenizer_of
 from tutelage.config import JobConfig
 from tutelage.config.load import job_digest
 from tutelage.config.models import TeacherConfig
@@ -18,7 +19,7 @@ from tutelage.data.rows import RowSet, read_rows
 from tutelage.data.token_facts import TokenFacts, token_facts
 from tutelage.data.tokens import tokenise
 from tutelage.files import digest_text
-from tutelage.models.describe import ModelCard, check_student, check_tokenizer, describe, teacher_label_order
+from tutelage.models.describe import ModelCard, describe
 from tutelage.models.fingerprint import fingerprint
 from tutelage.progress import Progress, Stage
 
@@ -64,14 +65,7 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
         student = describe(resolve_model(job.student.model, home, stage))
         here = [teacher for teacher in job.teachers if teacher.remote is None]
         bases = {teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in here}
-        check_shape(job, student)
-        for teacher in here:
-            card = bases[teacher.name]
-            check_tokenizer(f"teachers.{teacher.name}.model", card, teacher.max_tokens or job.data.max_tokens)
-            if not teacher.finetune:
-                teacher_label_order(teacher, card, job.task)
-        if job.task.type == "causal-lm":
-            _check_vocabularies(job, student, bases, home)
+        check_models(job, student, bases, home)
     with ui.stage("data") as stage:
         rows = read_rows(job, home, stage)
         _say_counts(rows, stage)
@@ -90,35 +84,6 @@ def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
         for line in space.concerns:
             stage.note(line)
     return space
-
-
-def check_shape(job: JobConfig, student: ModelCard) -> None:
-    """Raise ModelError when the student cannot be made as configured."""
-    check_student(job.student, student, job.data.max_tokens)
-    if job.student.architecture is None:
-        return
-    from tutelage.models.architecture import check_method, read_config, student_config, weights_of
-
-    config = student_config(job.student.architecture, student.folder, job.task)
-    check_method(job.student.method, config, read_config(student.folder))
-    weights_of(config, job.task.type)  # builds it without its numbers
-
-
-def _check_vocabularies(job: JobConfig, student: ModelCard, bases: dict[str, ModelCard], home: Path) -> None:
-    """Teachers are asked in the student's token ids, so these must mean the same to them."""
-    from tutelage.models.load import load_tokenizer
-    from tutelage.models.vocabulary import check_vocabulary
-
-    ours = load_tokenizer(tokenizer_of(job.student.tokenizer, student, home))
-    for teacher in job.teachers:
-        if teacher.name in bases:
-            folder = tokenizer_of(teacher.tokenizer, bases[teacher.name], home)
-            check_vocabulary(f"teachers.{teacher.name}", ours, load_tokenizer(folder))
-
-
-def tokenizer_of(tokenizer: str | None, model: ModelCard, home: Path) -> str:
-    """Folder of the tokenizer: the configured one, or the model's own."""
-    return resolve_model(tokenizer, home) if tokenizer else model.folder
 
 
 def finetune_run(space: Workspace, teacher: TeacherConfig) -> str:

@@ -199,7 +199,7 @@ def run(folder: Path, wanted: list[str], **keys: Any) -> dict[str, Row]:
             ask(endpoint)
             found[name] = SCENARIOS[name](endpoint, config)
             print(f"{name}: {json.dumps(found[name])}", file=sys.stderr)
-            undeploy()
+            undeploy("pressure")
     return found
 
 

@@ -66,7 +66,7 @@ def measure(endpoint: Endpoint, clients: int, seconds: float) -> list[float]:
         while time.perf_counter() < end:
             body = json.dumps({"text": TEXTS[len(own) % len(TEXTS)]})
             begin = time.perf_counter()
-            connection.request("POST", "/v1/predict", body, {"content-type": "application/json"})
+            connection.request("POST", f"{parts.path}/v1/predict", body, {"content-type": "application/json"})
             response = connection.getresponse()
             response.read()
             assert response.status == 200
@@ -104,7 +104,7 @@ def run(folder: Path, seconds: float) -> list[Row]:
                 measure(endpoint, clients, 1.0)
                 found = measure(endpoint, clients, seconds)
                 times.setdefault((max_batch, wait_ms, clients), []).extend(found)
-        undeploy()
+        undeploy("benchmark")
     spent = {key: seconds * SETTINGS.count(key[:2]) for key in times}
     return [_row(*key, found, spent[key]) for key, found in sorted(times.items())]
 

@@ -55,9 +55,18 @@ def body_limit(config: ServeConfig) -> int:
 
 
 def build_app(
-    answer: Answer, version: VersionRef, *, labels: list[str], max_tokens: int, config: ServeConfig
+    answer: Answer,
+    version: VersionRef,
+    *,
+    labels: list[str],
+    max_tokens: int,
+    config: ServeConfig,
+    answers_with: str | None = None,
 ) -> Any:
-    """The ASGI app. `answer` gives one prediction for each text and may batch several calls."""
+    """The ASGI app. `answer` gives one prediction for each text and may batch several calls.
+
+    `answers_with` is the file that answers, where it is not that of `config.variant`.
+    """
     app = FastAPI(
         title=f"tutelage endpoint {version.name}", version=version.id, docs_url=None, redoc_url=None
     )
@@ -76,7 +85,13 @@ def build_app(
 
     @app.get("/v1/model")
     async def model() -> ModelReply:
-        return ModelReply(**names, labels=labels, max_tokens=max_tokens, lineage=version.lineage)
+        return ModelReply(
+            **names,
+            answers_with=answers_with or config.variant,
+            labels=labels,
+            max_tokens=max_tokens,
+            lineage=version.lineage,
+        )
 
     @app.post("/v1/predict", responses={code: {"model": ErrorReply} for code in (400, 413, 415, 422, 503)})
     async def predict(body: PredictRequest) -> PredictReply:

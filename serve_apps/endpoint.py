@@ -12,6 +12,7 @@ from serve_apps.app import build_app
 from serve_apps.batching import Batches
 from serve_apps.predictor import Predictor
 from serve_apps.schemas import VersionRef
+from serve_apps.targets import DEPLOYMENT, Target
 from tutelage.config.runtime import ServeConfig
 
 
@@ -31,6 +32,9 @@ class Replica:
             wait_s=config.batch_wait_ms / 1000,
         )
 
+    def reconfigure(self, target: dict[str, Any]) -> None:
+        """Serve asks for it beside a `user_config`; what changes in that comes with a new replica."""
+
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve after the constructor."""
         spec = self._predictor.spec
@@ -40,13 +44,18 @@ class Replica:
             labels=spec.labels,
             max_tokens=spec.max_tokens,
             config=self._config,
+            answers_with=self._predictor.answers_with,
         )
 
 
-def application(folder: Path, version: VersionRef, config: ServeConfig) -> Any:
-    """The Serve application of one version; the folder must be readable on every node with a replica."""
+def application(target: Target) -> Any:
+    """The Serve application of an endpoint; the folder must be readable on every node with a replica."""
+    config = target.config
     deployment = serve.deployment(
-        name=version.name,
+        # One name for all versions: Serve replaces replicas without a gap within one deployment alone.
+        name=DEPLOYMENT,
+        # Kept by Serve, for whoever replaces it and for `endpoints ls`.
+        user_config=target.model_dump(mode="json"),
         num_replicas=config.replicas,
         ray_actor_options={"num_cpus": config.cpus_per_replica},
         # The app itself refuses with 503 beyond max_queued; Serve must let it see the request.
@@ -59,4 +68,6 @@ def application(folder: Path, version: VersionRef, config: ServeConfig) -> Any:
         max_constructor_retry_count=1,
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )(serve.ingress()(Replica))
-    return deployment.bind(str(folder), version, config)
+    # Equal targets are one version to Serve: what runs already is not replaced.
+    versioned = deployment.options(version=target.code, _internal=True)
+    return versioned.bind(target.folder, target.version, config)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from serve_apps.reading import Reader, passes
 from serve_apps.schemas import Prediction
 from tutelage.errors import ModelError
-from tutelage.export.probes import Probes, check_labels, check_reading, check_scores
+from tutelage.export.probes import Probes, ScoresDifferError, check_labels, check_reading, check_scores
 from tutelage.export.session import Classifier, OnnxClassifier, padded, score_of, softmax
 from tutelage.export.spec import ModelSpec, Variant
 from tutelage.export.tokenizer import read_pad_id
@@ -35,7 +35,8 @@ class Predictor:
 
     Args:
         folder: an export folder (`tutelage.json`, `tokenizer.json`, the ONNX files).
-        variant: `int8` or `fp32`.
+        variant: `int8` or `fp32`. Where int8 scores the probes otherwise than at export, the processor is to
+            blame, not the version: fp32 answers, `answers_with` says so, and a warning is logged.
         threads: ONNX Runtime intra-op threads.
         classifier: answers instead of the ONNX file, for tests.
 
@@ -57,14 +58,27 @@ class Predictor:
         self._tokenizer = read_file(folder, self.spec.max_tokens)
         self._reader = Reader(self._tokenizer, self.spec.max_tokens)
         self._pad_id = read_pad_id(folder, self._tokenizer)
-        self._classifier = classifier or OnnxClassifier(self.spec.file(folder, variant), threads)
         probes = Probes.read(folder)
         if probes is None:
             _log.warning("%s keeps no probes: what it answers is not compared with its export", folder)
         else:
             check_labels(probes, self.spec.labels, self.spec.max_tokens)
             check_reading(probes, self._encode)
-            check_scores(probes, variant, score_of(self._classifier, self._pad_id))
+
+        def opened(one: Variant) -> Classifier:
+            found = classifier or OnnxClassifier(self.spec.file(folder, one), threads)
+            if probes is not None:
+                check_scores(probes, one, score_of(found, self._pad_id))
+            return found
+
+        self.answers_with: Variant = variant
+        try:
+            self._classifier = opened(variant)
+        except ScoresDifferError as problem:
+            if variant == "fp32" or classifier is not None:
+                raise
+            self._classifier, self.answers_with = opened("fp32"), "fp32"
+            _log.warning("%s answers with fp32: %s", folder, problem.problem)
         self._warm_up(self._encode(_LONG) if probes is None else probes.longest.ids)
 
     def _encode(self, text: str) -> list[int]:

@@ -72,6 +72,8 @@ class ModelReply(BaseModel):
     model: str
     version: str
     variant: str
+    answers_with: str
+    """The file of this replica: fp32 where its processor does not compute int8 as at export."""
     labels: list[str]
     max_tokens: int
     lineage: dict[str, Any]

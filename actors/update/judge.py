@@ -24,6 +24,7 @@ from tutelage.continual.heads import nearest_mean
 from tutelage.data.examples import Batch
 from tutelage.data.folders import whole_folder
 from tutelage.models.load import load_classifier, load_tokenizer
+from tutelage.models.padding import settle_padding
 from tutelage.objectives.competing import CLOSED, own_classes
 
 BATCH = 32
@@ -46,7 +47,8 @@ def judge(update: Update, folder: Path) -> Scores:
         output.logits = own_classes(logits_BC, torch.from_numpy(batch.labels_B), update.groups)
         return output
 
-    return StudentJudge(update.space, folder, update.examples, tokenizer.pad_token_id or 0, run).scores()
+    pad_id = settle_padding(model, tokenizer)
+    return StudentJudge(update.space, folder, update.examples, pad_id, run).scores()
 
 
 def with_nearest_mean(update: Update, folder: Path) -> Path:
@@ -56,7 +58,7 @@ def with_nearest_mean(update: Update, folder: Path) -> Path:
     chosen = examples.select("train")
     rows = chosen.rows[chosen.labelled]
     model, tokenizer = load_classifier(folder), load_tokenizer(folder)
-    pad_id = tokenizer.pad_token_id or 0
+    pad_id = settle_padding(model, tokenizer)
 
     def batches() -> Iterator[tuple[Callable[[], Any], Tensor]]:
         order = rows[np.argsort(examples.lengths(rows), kind="stable")]

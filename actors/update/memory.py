@@ -37,7 +37,9 @@ from tutelage.data.examples import Examples
 from tutelage.data.labels import UNLABELLED
 from tutelage.errors import ConfigError
 from tutelage.files import digest_file
+from tutelage.models.head import read_config
 from tutelage.models.load import load_tokenizer
+from tutelage.models.padding import padding_token, settle_padding
 from tutelage.objectives.competing import own_classes
 from tutelage.progress import Stage
 from tutelage.tasks import build_task
@@ -202,7 +204,7 @@ def _anchors(
         kind=kind,
         mode=mode,
         seed=trained.seed,
-        pad_id=load_tokenizer(trained.model).pad_token_id or 0,
+        pad_id=padding_token(read_config(trained.model), load_tokenizer(trained.model)),
         groups=groups,
     )
     found = measure_importance(what, scratch, stage)
@@ -292,7 +294,7 @@ def _scored(
         yield from (item for item, _ in offered)
         return
     model = build_task(trained.task).load(str(trained.model))
-    pad_id = load_tokenizer(trained.model).pad_token_id or 0
+    pad_id = settle_padding(model, load_tokenizer(trained.model))
     rows = np.array([row for _, row in offered], np.int64)
     order = np.argsort(examples.lengths(rows), kind="stable") if len(rows) else rows
     for start in range(0, len(order), BATCH):

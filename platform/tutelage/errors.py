@@ -10,6 +10,7 @@ TutelageError            exit code 3 unless said otherwise
 ├── StoreError       3   runs, versions, signals or artifacts cannot be read or written
 ├── TrainError       3   a training ended without a result
 ├── ServeError       3   an endpoint did not come up or did not answer
+│   └── DeployError  1   a version failed, or found no room; what answered before goes on
 └── ClusterError     3   Ray or the machine under it
 """
 
@@ -95,6 +96,12 @@ class DivergedError(TrainError):
 
 class ServeError(TutelageError):
     """An endpoint that did not come up, or does not answer."""
+
+
+class DeployError(ServeError):
+    """A version that was not put in the place of what answers."""
+
+    exit_code = 1
 
 
 class ClusterError(TutelageError):

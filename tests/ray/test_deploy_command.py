@@ -61,7 +61,7 @@ def test_it_answers_until_term_and_leaves_nothing(home: Path, tmp_path: Path) ->
 
 
 def test_on_a_cluster_it_stays_until_it_is_taken_down(cluster: Session, home: Path, tmp_path: Path) -> None:
-    """The command returns when the endpoint answers; --down ends it."""
+    """The command returns when the endpoint answers below its name; `undeploy` ends it."""
     folder = version_folder(tmp_path / "films")
     with command(home, "--folder", str(folder), "--port", "0", RAY_ADDRESS=cluster.address) as process:
         out, noise = process.communicate(timeout=90)
@@ -69,8 +69,10 @@ def test_on_a_cluster_it_stays_until_it_is_taken_down(cluster: Session, home: Pa
     endpoint = endpoint_of(json.loads(out))
     assert json.loads(out)["detached"] is True
     assert endpoint.ask(["bad"]).predictions[0].label == "negative"
-    with command(home, "--down", "--address", cluster.address) as process:
+    assert endpoint.url.endswith("/films")
+    words = ("-m", "tutelage.cli", "undeploy", "films", "--json", "--address", cluster.address)
+    with python(*words, TUTELAGE_HOME=str(home)) as process:
         out, noise = process.communicate(timeout=60)
-    assert (process.returncode, json.loads(out)) == (0, {"down": True}), noise
+    assert (process.returncode, json.loads(out)) == (0, {"endpoint": "films", "down": True}), noise
     with pytest.raises(ServeError, match="does not answer"):
         endpoint.ask(["bad"], timeout_s=5)

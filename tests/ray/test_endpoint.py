@@ -5,23 +5,31 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+import ray
 from ray import serve
 
 from actors.ray_setup import own_processes
 from actors.session import Session
-from serve_apps.client import Endpoint
+from serve_apps.client import Endpoint, asking
 from serve_apps.deploy import deploy, undeploy
+from serve_apps.ray_serve import RayServe
 from serve_apps.schemas import VersionRef
-from tests.unit.serve_samples import version_folder
+from tests.ray.conftest import CPUS
+from tests.ray.leftovers import free_cpus
+from tests.ray.processes import python
+from tests.unit.serve_samples import VECTORS_VC, probed_folder, version_folder, write_onnx
 from tutelage.config.runtime import ServeConfig
-from tutelage.errors import ServeError
+from tutelage.errors import ConfigError, DeployError, ServeError
 
 pytestmark = pytest.mark.ray
 
@@ -31,7 +39,7 @@ VERSION = VersionRef(name="films", id="aaaa", lineage={"run": "films-1"})
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return version_folder(tmp_path_factory.mktemp("version"))
+    return probed_folder(tmp_path_factory.mktemp("version"))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,7 @@ def post(endpoint: Endpoint, body: bytes, kind: str = "application/json") -> tup
     parts = urlsplit(endpoint.url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
     try:
-        connection.request("POST", "/v1/predict", body, {"content-type": kind})
+        connection.request("POST", f"{parts.path}/v1/predict", body, {"content-type": kind})
         response = connection.getresponse()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return response.status, headers, json.loads(response.read())
@@ -155,6 +163,92 @@ def test_a_new_version_replaces_the_old_without_a_lost_request(endpoint: Endpoin
     assert set(seen) == {"aaaa", "bbbb"}
     assert newer.ask(["good"]).version == "bbbb"
     assert newer.url == endpoint.url
+
+
+def test_a_failed_deploy_leaves_what_answers(
+    cluster: Session, endpoint: Endpoint, folder: Path, home: Path, tmp_path: Path
+) -> None:
+    """A version that fails its probes, one without a free CPU, a killed command: no request fails."""
+    before = endpoint.ready().version
+    broken = probed_folder(tmp_path / "broken")
+    for file in ("model.onnx", "model.int8.onnx"):
+        write_onnx(broken / file, VECTORS_VC * np.nan)
+    new = VersionRef(name="films", id="cccc")
+    with asking(endpoint, ["good film"]) as answered:
+        with pytest.raises(DeployError, match=r"probe 'row \d' .* scores nan.*goes on answering with films:"):
+            deploy(broken, new, CONFIG, "films")
+        with all_cpus_taken():
+            with pytest.raises(DeployError, match=r"films:cccc was still waiting for 0\.5 CPU after 3 s"):
+                deploy(folder, new, CONFIG, "films", ready_s=3)
+            words = (
+                "-m",
+                "tutelage.cli",
+                "deploy",
+                "--folder",
+                str(folder),
+                "--name",
+                "films",
+                "--port",
+                "0",
+            )
+            with python(*words, TUTELAGE_HOME=str(home), RAY_ADDRESS=cluster.address) as command:
+                assert command.stderr is not None
+                assert any("waiting for 1 CPU" in line for line in command.stderr)
+                command.kill()
+        assert endpoint.ask(["good"]).version == before
+    assert (answered.failed, answered.versions) == (0, [before])
+    assert RayServe().applications()["films"].target.version.id == before
+
+
+def test_endpoints_stand_side_by_side(cluster: Session, endpoint: Endpoint, folder: Path, home: Path) -> None:
+    """Another model has another name and route; taking it down leaves the rest; others' things are theirs."""
+    before = endpoint.ready().version
+    books = deploy(folder, VersionRef(name="books", id="dddd"), CONFIG)
+    assert books.url.endswith("/books")
+    assert (books.ask(["bad"]).version, endpoint.ask(["bad"]).version) == ("dddd", before)
+    theirs = serve.deployment(name="theirs", ray_actor_options={"num_cpus": 0})(Foreign)
+    serve.run(theirs.bind(), name="theirs", route_prefix="/x")
+    with pytest.raises(ConfigError, match="tutelage did not make"):
+        deploy(folder, VERSION, CONFIG, "theirs")
+    with pytest.raises(ConfigError, match="tutelage did not make"):
+        undeploy("theirs")
+    undeploy("books")
+    with python("-m", "tutelage.cli", "endpoints", "ls", "--json", RAY_ADDRESS=cluster.address) as command:
+        out, noise = command.communicate(timeout=60)
+    assert command.returncode == 0, noise
+    rows = {row["endpoint"]: row for row in json.loads(out)["endpoints"]}
+    assert set(rows) == {"films", "theirs"}
+    assert (rows["films"]["version"], rows["films"]["url"]) == (f"films:{before}", endpoint.url)
+    assert rows["theirs"]["version"] == "not tutelage's"
+    serve.delete("theirs")
+
+
+class Foreign:
+    """Somebody else's application."""
+
+    def __call__(self) -> str:
+        return "theirs"
+
+
+class Holder:
+    """Takes CPUs."""
+
+    def here(self) -> None:
+        """Returns when it has them."""
+
+
+@contextmanager
+def all_cpus_taken() -> Iterator[None]:
+    """No room for another replica. What a process that ended held comes back a moment later."""
+    deadline = time.monotonic() + 20
+    while free_cpus() < CPUS - CONFIG.cpus_per_replica and time.monotonic() < deadline:
+        time.sleep(0.05)
+    actor = ray.remote(Holder).options(num_cpus=free_cpus()).remote()
+    ray.get(actor.here.remote())
+    try:
+        yield
+    finally:
+        ray.kill(actor)
 
 
 def test_a_version_that_does_not_load_is_told_with_its_reason(endpoint: Endpoint, tmp_path: Path) -> None:

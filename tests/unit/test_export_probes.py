@@ -90,7 +90,7 @@ def test_a_version_as_it_was_exported_loads(folder: Path) -> None:
     [
         (both_files(NAN), r"probe 'row \d+' .* scores nan for 'negative'"),
         (both_files(VECTORS_VC[:, ::-1].copy()), r"probe .* for '(negative|positive)', and .* at export"),
-        (both_files(VECTORS_VC * 1.5), r"probe .*: the int8 file may differ by"),
+        (both_files(VECTORS_VC * 1.5), r"probe .*: the fp32 file may differ by"),
         (both_files(VECTORS_VC[:3]), r"probe .* cannot be answered: "),
         (spec_with(labels=["positive", "negative"]), r"labels are \['positive', .* and \['negative'"),
         (spec_with(max_tokens=7), "max_tokens is 7, and 8 at export"),
@@ -109,13 +109,22 @@ def test_a_version_that_answers_otherwise_is_refused(folder: Path, harm: Harm, s
     assert "export" in caught.value.fix
 
 
-def test_only_the_file_that_answers_is_judged(folder: Path) -> None:
-    """An int8 file that saturates here leaves fp32 to serve, and the message says so."""
+def test_fp32_answers_where_int8_computes_otherwise_than_at_export(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An int8 file that saturates here is no reason to answer wrongly, or not at all; a warning says so."""
+    right = Predictor(folder).predict(["good"])
     write_onnx(folder / "model.int8.onnx", VECTORS_VC * 2)
-    with pytest.raises(ModelError) as caught:
+    found = Predictor(folder)
+    assert (found.variant, found.answers_with) == ("int8", "fp32")
+    assert found.predict(["good"]) == right
+    assert "answers with fp32: probe" in caplog.text
+
+
+def test_an_int8_file_that_gives_no_finite_score_is_damaged_and_not_replaced(folder: Path) -> None:
+    write_onnx(folder / "model.int8.onnx", VECTORS_VC * np.nan)
+    with pytest.raises(ModelError, match="nan"):
         Predictor(folder)
-    assert "set serve.variant to fp32" in caught.value.fix
-    assert Predictor(folder, "fp32").predict(["good"])[0].label == "positive"
 
 
 def test_a_difference_within_the_tolerance_is_told_and_kept(folder: Path) -> None:

@@ -12,19 +12,27 @@ import pytest
 from tutelage.config.models import StudentConfig, TeacherConfig
 from tutelage.config.task import SequenceClassification
 from tutelage.errors import ModelError
-from tutelage.models.describe import ModelCard, check_student, check_tokenizer, describe, teacher_label_order
+from tutelage.models.describe import (
+    ModelCard,
+    check_length,
+    check_student,
+    check_vocabulary_size,
+    describe,
+    teacher_label_order,
+)
 from tutelage.models.fingerprint import fingerprint
 
 pytestmark = pytest.mark.unit
 
 CONFIG: dict[str, Any] = {
+    "model_type": "bert",
     "architectures": ["BertForSequenceClassification"],
     "num_hidden_layers": 4,
     "vocab_size": 100,
     "max_position_embeddings": 64,
     "id2label": {"0": "negative", "1": "positive"},
 }
-CARD = ModelCard("here", "BertForSequenceClassification", 4, 100, 64, ["negative", "positive"], 100)
+CARD = ModelCard("here", "BertForSequenceClassification", 4, 100, 64, ["negative", "positive"])
 TASK = SequenceClassification(labels=["negative", "positive"])
 
 
@@ -54,7 +62,7 @@ def test_the_card_holds_the_facts_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_distilbert_spells_its_layers_otherwise(tmp_path: Path) -> None:
-    folder = model(tmp_path / "m", num_hidden_layers=None, n_layers=6)
+    folder = model(tmp_path / "m", model_type="distilbert", num_hidden_layers=6)
     assert describe(folder).layers == 6
 
 
@@ -100,23 +108,6 @@ def test_a_config_that_cannot_be_read_is_an_error_that_names_the_folder(
         describe(tmp_path)
     assert str(tmp_path) in caught.value.problem
     assert caught.value.fix
-
-
-@pytest.mark.parametrize(
-    ("tokenizer", "size"),
-    [
-        (words(0, 1, 2), 3),
-        (words(0, 1, 2, added=(1, 7)), 8),
-        (words(0, 9), 10),
-        ({"model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}, 2),
-        (None, None),
-    ],
-    ids=["words", "added tokens", "gaps", "unigram", "none"],
-)
-def test_the_vocabulary_is_counted_by_the_largest_id(
-    tmp_path: Path, tokenizer: Any, size: int | None
-) -> None:
-    assert describe(model(tmp_path / "m", tokenizer=tokenizer)).tokenizer_vocabulary == size
 
 
 # Label order
@@ -179,26 +170,24 @@ def test_as_many_labels_as_logits_must_be_written() -> None:
 
 
 def test_a_tokenizer_with_more_words_than_embeddings_is_refused() -> None:
+    check_vocabulary_size("student", CARD, 100)
+    check_vocabulary_size("student", CARD, 7)
     with pytest.raises(ModelError, match="the tokenizer has 101 tokens, the model embeds 100"):
-        check_tokenizer("teachers.critic.model", replace(CARD, tokenizer_vocabulary=101), 64)
-
-
-@pytest.mark.parametrize("tokens", [100, 7, None])
-def test_a_tokenizer_that_fits_is_accepted(tokens: int | None) -> None:
-    check_tokenizer("student.model", replace(CARD, tokenizer_vocabulary=tokens), 64)
+        check_vocabulary_size("teachers.critic", CARD, 101)
 
 
 def test_more_tokens_than_positions_are_refused() -> None:
+    check_length("student.model", CARD, 64, "less")
+    check_length("student.model", replace(CARD, positions=None), 65, "less")
     with pytest.raises(ModelError, match=r"data\.max_tokens is 65, Bert.* has 64 positions") as caught:
-        check_tokenizer("student.model", CARD, 65)
-    assert caught.value.fix == "data.max_tokens=64 or less"
-    check_tokenizer("student.model", replace(CARD, positions=None), 65)
+        check_length("student.model", CARD, 65, "less")
+    assert caught.value.fix == "less"
 
 
 def test_a_student_keeps_only_layers_that_there_are() -> None:
-    check_student(StudentConfig(model="here", layers=[0, 3]), CARD, 64)
+    check_student(StudentConfig(model="here", layers=[0, 3]), CARD)
     with pytest.raises(ModelError, match=r"student\.layers \[0, 4\]: here has layers 0 to 3"):
-        check_student(StudentConfig(model="here", layers=[0, 4]), CARD, 64)
+        check_student(StudentConfig(model="here", layers=[0, 4]), CARD)
 
 
 # Fingerprint

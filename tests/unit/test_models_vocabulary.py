@@ -15,7 +15,7 @@ import torch
 from tutelage.config.models import LoraFinetune, TeacherConfig
 from tutelage.config.task import CausalLM, QuestionAnswering, TokenClassification
 from tutelage.errors import ModelError
-from tutelage.models.describe import ModelCard, check_tokenizer, describe, teacher_label_order
+from tutelage.models.describe import ModelCard, check_vocabulary_size, describe, teacher_label_order
 from tutelage.models.layers import keep_layers
 from tutelage.models.load import load_model, load_tokenizer, prepare_for_training
 from tutelage.models.vocabulary import check_vocabulary, vocabulary_head
@@ -36,7 +36,7 @@ def test_one_vocabulary_gives_its_size_whatever_the_embeddings(tmp_path: Path) -
     assert check_vocabulary("teachers.big", student, teacher) == 260
     assert [describe(folder).vocabulary for folder in folders] == [512, 520]
     for folder in folders:
-        check_tokenizer("teachers.big.model", describe(folder), 64)
+        check_vocabulary_size("teachers.big.model", describe(folder), 260)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_gpt2_spells_layers_and_positions_otherwise(tmp_path: Path) -> None:
 
 
 def test_a_teacher_of_another_task_is_refused() -> None:
-    card = ModelCard("here", "BertForTokenClassification", 2, 9, 64, ["a", "b"], 9)
+    card = ModelCard("here", "BertForTokenClassification", 2, 9, 64, ["a", "b"])
     for task in (QuestionAnswering(type="question-answering"), LM):
         with pytest.raises(ModelError, match="is a BertForTokenClassification without a trained head"):
             teacher_label_order(TEACHER, card, task)
@@ -159,7 +159,7 @@ def test_a_teacher_of_another_task_is_refused() -> None:
 
 
 def test_tasks_without_labels_take_columns_as_they_are() -> None:
-    card = ModelCard("here", "LlamaForCausalLM", 2, 9, 64, [], 9)
+    card = ModelCard("here", "LlamaForCausalLM", 2, 9, 64, [])
     assert teacher_label_order(TEACHER, card, LM) == []
     card = replace(card, architecture="BertForQuestionAnswering")
     assert teacher_label_order(TEACHER, card, QuestionAnswering(type="question-answering")) == []

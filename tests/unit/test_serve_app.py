@@ -74,6 +74,7 @@ def test_health_readiness_and_the_models_card() -> None:
         "model": "films",
         "version": "abc123",
         "variant": "int8",
+        "answers_with": "int8",
         "labels": ["negative", "positive"],
         "max_tokens": 8,
         "lineage": {"run": "films-7"},

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serve_apps.deploy import _problem
+from serve_apps.ray_serve import find_problem, read_app
+from serve_apps.schemas import VersionRef
+from serve_apps.targets import DEPLOYMENT, Target
 from tests.unit.serve_samples import version_folder
 from tutelage.cli.deploy import read_order, sections
 from tutelage.cli.main import Verb, main
+from tutelage.config.runtime import ServeConfig
 from tutelage.errors import ConfigError, ModelError
 from tutelage.files import home
 from tutelage.registry.card import Lineage, VersionCard
@@ -118,23 +122,26 @@ def test_settings_without_a_job_are_the_defaults() -> None:
     assert ray.address is None
 
 
-def test_down_needs_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On this machine there is nothing detached to take down."""
+@pytest.mark.parametrize("arguments", [["undeploy", "films"], ["endpoints", "ls"]])
+def test_endpoints_that_stay_are_those_of_a_cluster(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On this machine there is nothing detached to list, or to take down."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     out, err = io.StringIO(), io.StringIO()
-    assert main(["deploy", "--down"], stdout=out, stderr=err, verbs=[VERB]) == 2
-    assert "--down needs a cluster" in err.getvalue()
+    assert main(arguments, stdout=out, stderr=err) == 2
+    assert "give --address" in err.getvalue()
 
 
-class Deployment:
-    def __init__(self, message: str) -> None:
-        self.message = message
-
-
-class App:
-    def __init__(self, message: str, *deployments: str) -> None:
-        self.message = message
-        self.deployments = {str(n): Deployment(text) for n, text in enumerate(deployments)}
+def test_an_endpoint_has_a_name_and_a_route(recorded: str, tmp_path: Path) -> None:
+    """The model's name and what it has already, unless they are given."""
+    assert (plan("films")["endpoint"], plan("films")["route"]) == ("films", "the one it has, else /films")
+    given = plan("films", "--name", "cinema", "--route", "/")
+    assert (given["endpoint"], given["route"]) == ("cinema", "/")
+    odd = version_folder(tmp_path / "films of #1")
+    with pytest.raises(ConfigError, match="endpoint name 'films of #1' is not allowed"):
+        read_order(None, odd, [])
+    assert read_order(None, odd, [], name="films-1").name == "films-1"
 
 
 TRACE = """Failed to start replica:
@@ -147,6 +154,40 @@ tutelage.errors.ModelError: /v has no int8 file
 
 def test_the_replicas_own_exception_is_found_in_serves_message() -> None:
     """Problem and fix of the replica, out of a traceback."""
-    assert _problem(App("short", TRACE)) == ("ModelError: /v has no int8 file", "set serve.variant to fp32")
-    assert _problem(App("waiting for\n  2 CPUs")) == ("waiting for 2 CPUs", "")
-    assert _problem(None) == ("", "")
+    assert find_problem(["short", TRACE]) == ("ModelError: /v has no int8 file", "set serve.variant to fp32")
+    assert find_problem(["waiting for\n  2 CPUs"]) == ("waiting for 2 CPUs", "")
+    assert find_problem([""]) == ("", "")
+
+
+class State(StrEnum):
+    """Of a string as a value, as Serve's own."""
+
+    RUNNING = "RUNNING"
+
+
+def details(name: str, **config: Any) -> dict[str, Any]:
+    """An application with one deployment, as Serve describes it."""
+    replicas = [{"state": State.RUNNING}, {"state": "STARTING"}]
+    deployment = {"message": "", "deployment_config": config, "replicas": replicas}
+    return {
+        "status": State.RUNNING,
+        "message": "",
+        "route_prefix": "/films",
+        "deployments": {name: deployment},
+    }
+
+
+def test_an_endpoint_is_known_by_what_serve_keeps_of_it() -> None:
+    """Target, route and living replicas; an application of others is theirs, also with a target inside."""
+    version = VersionRef(name="films", id="aa")
+    target = Target(name="films", route="/films", folder="/v", version=version, config=ServeConfig())
+    kept = json.loads(json.dumps(target.model_dump(mode="json")))
+    own = read_app("films", details(DEPLOYMENT, user_config=kept))
+    assert (own.ours, own.target, own.route, own.replicas) == (True, target, "/films", 1)
+    assert own.state == "RUNNING"
+    older = read_app("films", details(DEPLOYMENT, user_config={"name": "films"}))
+    assert (older.ours, older.target, older.replicas) == (True, None, 1)
+    assert not read_app("films", details("Model")).ours
+    both = details("Model")
+    both["deployments"] |= details(DEPLOYMENT, user_config=kept)["deployments"]
+    assert not read_app("films", both).ours

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from actors.teacher import ScriptedTeacher
+from tests.unit.tolerances import SUMMED
 from tests.unit.training_samples import SOFT, Session, Tiny, opinion, session
 from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
@@ -41,7 +42,7 @@ def test_without_its_second_teacher_the_student_learns_as_from_the_first_alone(t
     """A weight of 1/2 scaled up to 1 is that of a single teacher, at every step."""
     alone = trained(tiny, DEGRADE, good=opinion)
     left = trained(tiny, DEGRADE, good=opinion, mortal=Mortal(0))
-    assert left.losses == pytest.approx(alone.losses, rel=1e-6)
+    assert left.losses == pytest.approx(alone.losses, rel=SUMMED)
     channel = left.stream.channels[1]
     assert channel.counters.lost_batches == len(left.losses)
     assert len(channel.notes) == 1

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.unit.tolerances import SUMMED
 from tests.unit.training_samples import SOFT, Tiny, opinion, session
 from tutelage.config.objectives import KL, Confidence
 from tutelage.data.examples import Examples
@@ -58,7 +59,7 @@ def test_it_is_the_kl_from_the_mean_of_the_teachers_over_all_validation_rows(tin
 def test_it_means_the_same_whatever_the_student_learns_by(tiny: Tiny, changes: dict[str, Any]) -> None:
     given = {"objectives": SOFT, **changes}
     found = session(tiny, teachers={"one": opinion, "two": flat}, follow=True, **given)
-    assert found.trainer.evaluate().fidelity == pytest.approx(distance(tiny), rel=1e-6)
+    assert found.trainer.evaluate().fidelity == pytest.approx(distance(tiny), rel=SUMMED)
 
 
 def test_it_changes_neither_training_nor_accuracy_and_stands_in_the_curve(tiny: Tiny) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from actors.trainer import Trainer
+from tests.unit.tolerances import SUMMED
 from tests.unit.torch_engine import ThreadWorld, in_threads
 from tests.unit.training_samples import HARD, SOFT, TRAIN_ROWS, Session, Tiny, opinion, session
 from tutelage.config.objectives import Confidence
@@ -47,8 +48,8 @@ def test_the_loss_trajectory_does_not_depend_on_the_micro_batch_size(tiny: Tiny,
     whole, cut = plain(tiny), soft(tiny, train={"micro_batch_size": micro})
     cut.run()
     assert len(whole.losses) == STEPS
-    assert cut.losses == pytest.approx(whole.losses, rel=1e-6)
-    assert cut.engine.norms == pytest.approx(whole.engine.norms, rel=1e-6)
+    assert cut.losses == pytest.approx(whole.losses, rel=SUMMED)
+    assert cut.engine.norms == pytest.approx(whole.engine.norms, rel=SUMMED)
     assert whole.losses[-1] < 0.8 * whole.losses[0]
 
 
@@ -71,8 +72,8 @@ def test_the_loss_trajectory_does_not_depend_on_the_number_of_workers(
 
     ranks = in_threads(workers, work)
     for rank in ranks:
-        assert rank.losses == pytest.approx(alone.losses, rel=1e-6)
-        assert rank.engine.norms == pytest.approx(alone.engine.norms, rel=1e-6)
+        assert rank.losses == pytest.approx(alone.losses, rel=SUMMED)
+        assert rank.engine.norms == pytest.approx(alone.engine.norms, rel=SUMMED)
         accuracy = [[point.get("accuracy") for point in one.state.points] for one in (rank, alone)]
         assert accuracy[0] == accuracy[1]
         for name, value in ranks[0].engine.weights().items():
@@ -185,8 +186,8 @@ def test_one_step_moves_the_weights_as_a_plain_loop_does(tiny: Tiny) -> None:
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
     optimizer.step()
-    assert one.losses == [pytest.approx(loss.item(), rel=1e-6)]
-    assert one.engine.norms == [pytest.approx(norm.item(), rel=1e-6)]
+    assert one.losses == [pytest.approx(loss.item(), rel=SUMMED)]
+    assert one.engine.norms == [pytest.approx(norm.item(), rel=SUMMED)]
     assert np.count_nonzero(rows.labels_B == -1) > 0
     for name, value in model.state_dict().items():
         torch.testing.assert_close(one.engine.weights()[name], value, rtol=1e-5, atol=1e-6)

@@ -16,6 +16,7 @@ from actors.teacher import Teacher, TeacherSpec
 from actors.training import TrainState, kept_accuracy, learning_rate
 from actors.validation import Evaluation
 from actors.world import World
+from tests.unit.tolerances import SUMMED
 from tests.unit.torch_engine import in_threads
 from tests.unit.training_samples import SOFT, Tiny, opinion, session
 from tutelage.config.data import Pick
@@ -298,7 +299,7 @@ def test_an_evaluation_is_what_a_plain_loop_over_the_rows_finds(tiny: Tiny) -> N
         right.append(int(logits_BC.argmax()) == label)
     assert found.examples == len(chosen) == 10
     assert found.accuracy == np.mean(right)
-    assert found.loss == pytest.approx(np.mean(losses), rel=1e-6)
+    assert found.loss == pytest.approx(np.mean(losses), rel=SUMMED)
 
 
 def test_only_the_rows_of_the_pick_are_learned_and_only_its_labels_are_used(tiny: Tiny) -> None:
@@ -315,7 +316,7 @@ def test_only_the_rows_of_the_pick_are_learned_and_only_its_labels_are_used(tiny
         torch.nn.functional.cross_entropy(logits_BC, torch.from_numpy(two.labels_B), reduction="sum") / 8
     )
     one.run()
-    assert one.losses == [pytest.approx(float(expected), rel=1e-6)]
+    assert one.losses == [pytest.approx(float(expected), rel=SUMMED)]
 
 
 # A teacher that is the student

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from actors.losses import Losses
+from tests.unit.tolerances import SUMMED
 from tests.unit.torch_engine import ThreadWorld, in_threads
 from tests.unit.training_samples import SOFT, Session, Tiny, opinion, session, training
 from tutelage.config.objectives import JSD, KL, CrossEntropy
@@ -121,8 +122,8 @@ def test_a_resumed_training_takes_its_schedules_up_where_they_were(tiny: Tiny, s
 @pytest.mark.parametrize("micro", [4, 1])
 def test_micro_batches_of_a_step_share_its_values(tiny: Tiny, micro: int) -> None:
     whole, cut = ran(moving(tiny)), ran(moving(tiny, train={"micro_batch_size": micro}))
-    assert cut.losses == pytest.approx(whole.losses, rel=1e-6)
-    assert cut.engine.norms == pytest.approx(whole.engine.norms, rel=1e-6)
+    assert cut.losses == pytest.approx(whole.losses, rel=SUMMED)
+    assert cut.engine.norms == pytest.approx(whole.engine.norms, rel=SUMMED)
 
 
 def test_workers_of_a_step_share_its_values(tiny: Tiny) -> None:
@@ -131,7 +132,7 @@ def test_workers_of_a_step_share_its_values(tiny: Tiny) -> None:
 
     alone = ran(moving(tiny))
     for rank in in_threads(2, work):
-        assert rank.losses == pytest.approx(alone.losses, rel=1e-6)
+        assert rank.losses == pytest.approx(alone.losses, rel=SUMMED)
         assert [p["schedules"] for p in rank.state.points] == [p["schedules"] for p in alone.state.points]
 
 

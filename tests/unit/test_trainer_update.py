@@ -27,6 +27,7 @@ from actors.trainer import Trainer
 from actors.training import Increment, Training
 from actors.update.run import Dip, Updated
 from actors.world import Solo
+from tests.unit.tolerances import SUMMED
 from tests.unit.torch_engine import TorchEngine
 from tests.unit.training_samples import DENSE, HARD, SOFT, Kept, Session, Tiny, opinion, training
 from tutelage.config.objectives import Confidence
@@ -179,8 +180,8 @@ def test_the_loss_trajectory_does_not_depend_on_the_micro_batch_size(
 ) -> None:
     one, cut = whole(tiny, file), update(tiny, file, train={"micro_batch_size": micro})
     cut.run()
-    assert cut.losses == pytest.approx(one.losses, rel=1e-6)
-    assert cut.engine.norms == pytest.approx(one.engine.norms, rel=1e-6)
+    assert cut.losses == pytest.approx(one.losses, rel=SUMMED)
+    assert cut.engine.norms == pytest.approx(one.engine.norms, rel=SUMMED)
     for name in ("retain", "stored-logits"):
         assert parts(cut, name) == pytest.approx(parts(one, name), rel=1e-5, abs=1e-7)
 

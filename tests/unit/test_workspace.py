@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from actors.fitting import tokenizer_of
 from actors.workspace import (
     Workspace,
     distill_run,
@@ -16,7 +17,6 @@ from actors.workspace import (
     finished,
     forget,
     open_workspace,
-    tokenizer_of,
 )
 from tutelage.config import JobConfig
 from tutelage.errors import DataError, ModelError

@@ -17,7 +17,6 @@ CARD = ModelCard(
     vocabulary=100,
     positions=64,
     labels=[],
-    tokenizer_vocabulary=100,
     hidden=96,
     weights=1000,
 )

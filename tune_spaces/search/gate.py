@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from actors.fitting import check_shape
 from actors.payloads import planned
-from actors.workspace import Workspace, check_shape
+from actors.workspace import Workspace
 from tune_spaces.search.asking import Labels, Verdict
 from tune_spaces.search.trial import trial_job
 from tune_spaces.space import Space

@@ -127,6 +127,7 @@ def _train(config: dict[str, Any], shared: Shared, begin: float) -> None:
     from actors.world import Solo
     from tutelage.data.examples import Examples
     from tutelage.models.load import load_tokenizer
+    from tutelage.models.padding import settle_padding
 
     quiet()
     lone_group()
@@ -151,7 +152,7 @@ def _train(config: dict[str, Any], shared: Shared, begin: float) -> None:
         stream,
         Solo(),
         keeper,
-        pad_id=tokenizer.pad_token_id or 0,
+        pad_id=settle_padding(model, tokenizer),
         end_id=tokenizer.eos_token_id,
         follow=shared.follow,
     )

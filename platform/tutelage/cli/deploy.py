@@ -13,6 +13,7 @@ import typer
 from tutelage.cli.finetune import Address, Plan
 
 if TYPE_CHECKING:
+    from actors.session import Session
     from serve_apps.client import Endpoint
     from serve_apps.schemas import VersionRef
     from tutelage.cli.console import Console
@@ -30,6 +31,10 @@ class Order:
     version: VersionRef
     serve: ServeConfig
     ray: RayConfig
+    name: str
+    """The endpoint's."""
+    route: str | None
+    """None: the one that it has, else its name below `/`."""
 
     def plan(self) -> dict[str, Any]:
         """What would happen, as one row. Raises ModelError when the folder has no such variant."""
@@ -38,6 +43,8 @@ class Order:
         spec = ModelSpec.read(self.folder)
         file = spec.file(self.folder, self.serve.variant)
         return {
+            "endpoint": self.name,
+            "route": self.route or f"the one it has, else /{self.name}",
             "version": f"{self.version.name}:{self.version.id}",
             "variant": self.serve.variant,
             "file": str(file),
@@ -60,10 +67,13 @@ def deploy(
         Path | None, typer.Option("--folder", help="Serve an export folder instead of a recorded version.")
     ] = None,
     port: Annotated[int | None, typer.Option("--port", help="serve.port; 0 takes a free one.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The endpoint; the model's name if not given.")
+    ] = None,
+    route: Annotated[
+        str | None, typer.Option("--route", help="Where it answers; /NAME, or where it does already.")
+    ] = None,
     plan: Plan = False,
-    down: Annotated[
-        bool, typer.Option("--down", help="Take the endpoint of a cluster down instead.")
-    ] = False,
     address: Address = None,
 ) -> None:
     """Answer HTTP requests with a version: here until Ctrl-C, or detached on a cluster (--address)."""
@@ -76,10 +86,7 @@ def deploy(
         given.append(f"ray.address={address}")
     if port is not None:
         given.append(f"serve.port={port}")
-    if down:
-        _take_down(console, given)
-        return
-    order = read_order(ref, folder, given)
+    order = read_order(ref, folder, given, name=name, route=route)
     row = order.plan()
     if plan:
         console.result({"plan": [row]}, lambda: console.table("Plan", ["", ""], list(row.items())))
@@ -91,19 +98,26 @@ def _serve(console: Console, order: Order) -> None:
     from actors.session import starting
     from serve_apps.deploy import deploy as start
     from serve_apps.deploy import undeploy
+    from tutelage.export.probes import FILE
     from tutelage.files import home
 
+    if not (order.folder / FILE).exists():
+        console.warn(
+            f"{order.folder} keeps no {FILE}: whether replicas answer as where it was exported is not checked"
+        )
     with starting(order.ray, home()) as ready:
         with console.stage("ray"):
             ray = ready()
         with console.stage("deploy") as stage:
-            endpoint = start(order.folder, order.version, order.serve, tell=stage.note)
-        console.result(_answer(endpoint, local=ray.local), lambda: _words(endpoint, local=ray.local))
+            endpoint = start(
+                order.folder, order.version, order.serve, order.name, route=order.route, tell=stage.note
+            )
+        console.result(_answer(order, endpoint, ray), lambda: _words(order, endpoint, ray))
         if ray.local:
             try:
                 _watch(console, endpoint)
             except KeyboardInterrupt:
-                undeploy()
+                undeploy(order.name)
                 console.say("stopped; requests in flight were answered")
 
 
@@ -125,29 +139,22 @@ def _watch(console: Console, endpoint: Endpoint) -> None:
             well = True
 
 
-def _take_down(console: Console, overrides: list[str]) -> None:
-    from actors.session import cluster_address, session
-    from serve_apps.deploy import undeploy
-    from tutelage.errors import ConfigError
-    from tutelage.files import home
-
-    _, ray = sections({}, overrides)
-    if cluster_address(ray) is None:
-        raise ConfigError(
-            "--down needs a cluster", fix="give --address; on this machine Ctrl-C ends `tutelage deploy`"
-        )
-    with session(ray, home()):
-        undeploy()
-    console.result({"down": True}, "the endpoint is down")
-
-
-def read_order(ref: str | None, folder: Path | None, overrides: list[str]) -> Order:
+def read_order(
+    ref: str | None,
+    folder: Path | None,
+    overrides: list[str],
+    *,
+    name: str | None = None,
+    route: str | None = None,
+) -> Order:
     """The version or folder, and the settings: those of its job, then environment and command line.
 
     Raises:
-        ConfigError: not exactly one of both, an unknown version, or a setting that cannot be meant.
+        ConfigError: not exactly one of both, an unknown version, a name or route that cannot be, or a setting
+            that cannot be meant.
     """
     from serve_apps.schemas import VersionRef
+    from serve_apps.targets import check_name, check_route
     from tutelage.config.yaml_source import parse_yaml
     from tutelage.errors import ConfigError
     from tutelage.files import digest_folder, home
@@ -157,10 +164,11 @@ def read_order(ref: str | None, folder: Path | None, overrides: list[str]) -> Or
             "deploy needs a version or --folder, not both",
             fix="`tutelage models ls` lists the versions; deploy one by name",
         )
+    route = None if route is None else check_route(route)
     if folder is not None:
         serve, ray = sections({}, overrides)
         version = VersionRef(name=folder.resolve().name, id=digest_folder(folder)[:12])
-        return Order(folder, version, serve, ray)
+        return Order(folder, version, serve, ray, check_name(name or version.name), route)
     from tutelage.registry.registry import open_registry
 
     versions = open_registry(home()).versions
@@ -176,7 +184,7 @@ def read_order(ref: str | None, folder: Path | None, overrides: list[str]) -> Or
         "created": found.created,
     }
     version = VersionRef(name=found.name, id=found.id, lineage=summary)
-    return Order(versions.folder(found), version, serve, ray)
+    return Order(versions.folder(found), version, serve, ray, check_name(name or found.name), route)
 
 
 def sections(job: dict[str, Any], overrides: list[str]) -> tuple[ServeConfig, RayConfig]:
@@ -219,19 +227,21 @@ def sections(job: dict[str, Any], overrides: list[str]) -> tuple[ServeConfig, Ra
     return settings.serve, settings.ray
 
 
-def _answer(endpoint: Endpoint, *, local: bool) -> dict[str, Any]:
+def _answer(order: Order, endpoint: Endpoint, ray: Session) -> dict[str, Any]:
     return {
+        "endpoint": order.name,
         "url": endpoint.url,
         "name": endpoint.name,
         "version": endpoint.version,
         "variant": endpoint.variant,
-        "detached": not local,
+        "detached": not ray.local,
         "try": endpoint.curl,
     }
 
 
-def _words(endpoint: Endpoint, *, local: bool) -> str:
-    end = "Ctrl-C ends it" if local else "it stays; `tutelage deploy --down --address ...` ends it"
+def _words(order: Order, endpoint: Endpoint, ray: Session) -> str:
+    undeploy = f"`tutelage undeploy {order.name} --address {ray.address}`"
+    end = "Ctrl-C ends it" if ray.local else f"it stays; {undeploy} ends it"
     return (
         f"{endpoint.name}:{endpoint.version} ({endpoint.variant}) answers at {endpoint.url}; {end}\n"
         f"try  {endpoint.curl}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def finetune_table(space: Workspace, only: list[str] | None, *, fresh: bool) -> list[dict[str, Any]]:
     """One row for each teacher that is made here."""
     from actors.finetune import finetune_plan
-    from actors.workspace import tokenizer_of
+    from actors.fitting import tokenizer_of
     from tutelage.data.examples import Examples
 
     rows = []

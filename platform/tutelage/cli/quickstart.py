@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,9 +89,10 @@ def quickstart(
         )
         exported = export_version(job, space, student)
         arrives = [ARRIVING] if new == ARRIVES else []
-        with _served(job, exported) as running:
+        name = _endpoint_name(job, session)
+        with _served(job, exported, name) as running:
             endpoint = _ask(running, QUESTIONS)
-            candidate = None if new is None else _learn(job, exported, running, session, new, arrives)
+            candidate = None if new is None else _learn(job, exported, running, name, session, new, arrives)
     last = candidate.version if candidate is not None and candidate.verdict.passed else exported.version
     follow = f"tutelage deploy {last.ref}"
     with console.stage("report"):
@@ -120,30 +122,43 @@ def example() -> Path:
 
 
 @contextmanager
-def _served(job: Job, exported: Exported) -> Iterator[Endpoint]:
+def _served(job: Job, exported: Exported, name: str) -> Iterator[Endpoint]:
     """Deploy the version; take it down again at the end."""
     from serve_apps.deploy import undeploy
 
     with job.console.stage("deploy") as stage:
-        endpoint = _deploy(job, exported.version)
+        endpoint = _deploy(job, exported.version, name, replace=False)
         stage.note(endpoint.url)
     try:
         yield endpoint
     finally:
-        undeploy()
+        undeploy(name)
 
 
-def _deploy(job: Job, version: Version) -> Endpoint:
-    """Serve the version; where another one answers already, it is replaced and drops no request."""
+def _endpoint_name(job: Job, session: Session) -> str:
+    """On a cluster one that nobody else has: what runs there is not the quickstart's to replace."""
+    name = job.loaded.job.name
+    return name if session.local else f"{name[:40]}-quickstart-{token_hex(3)}"
+
+
+def _deploy(job: Job, version: Version, name: str, *, replace: bool = True) -> Endpoint:
+    """Serve the version; what the endpoint answered with before is replaced and drops no request."""
     from serve_apps.deploy import deploy
     from serve_apps.schemas import VersionRef
 
     folder = job.registry.versions.folder(version)
-    return deploy(folder, VersionRef(name=version.name, id=version.id), job.loaded.job.serve)
+    ref = VersionRef(name=version.name, id=version.id)
+    return deploy(folder, ref, job.loaded.job.serve, name, replace=replace)
 
 
 def _learn(
-    job: Job, exported: Exported, running: Endpoint, session: Session, data: str, overrides: list[str]
+    job: Job,
+    exported: Exported,
+    running: Endpoint,
+    name: str,
+    session: Session,
+    data: str,
+    overrides: list[str],
 ) -> Candidate:
     """Update the served version from new data; the endpoint takes the candidate over while it is asked.
 
@@ -160,7 +175,7 @@ def _learn(
         job.console.warn(f"{candidate.version.ref} is not served: {'; '.join(candidate.verdict.problems)}")
         return candidate
     with job.console.stage("replace") as stage, asking(running, QUESTIONS[:1]) as answered:
-        _deploy(job, candidate.version)
+        _deploy(job, candidate.version, name)
         stage.note(
             f"{running.url} answers with {candidate.version.ref}; "
             f"{answered.count} requests meanwhile, {answered.failed} failed"

@@ -227,7 +227,7 @@ def tell(console: Console, order: Ordered, candidate: Candidate) -> None:
             f"version {candidate.version.ref} ({CANDIDATE if verdict.passed else REJECTED}), "
             f"from {order.version.ref}, lambda {found.strength:g}",
             f"report  {candidate.page}",
-            f"next    tutelage deploy {candidate.version.ref}",
+            f"next    {candidate.next_command}",
         ]
         return "\n".join(lines)
 

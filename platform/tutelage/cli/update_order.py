@@ -54,6 +54,11 @@ class Candidate:
         return self.updated.update.space.runs / self.updated.update.run / HTML
 
     @property
+    def next_command(self) -> str:
+        """What to do with it: a version that the gate stopped is looked at, not served."""
+        return f"tutelage {'deploy' if self.verdict.passed else 'models show'} {self.version.ref}"
+
+    @property
     def matrix(self) -> list[list[float]]:
         """Accuracy after each training (rows) on what each of them brought (columns)."""
         from tutelage.continual.metrics import matrix_of

@@ -101,7 +101,7 @@ def update_figures(order: Ordered, candidate: Candidate, state: State, command: 
         machine=around["machine"],
         packages=around["versions"],
         config_yaml=order.job.yaml,
-        next_command=f"tutelage deploy {candidate.version.ref}",
+        next_command=candidate.next_command,
     )
 
 

@@ -103,6 +103,10 @@ class Probes(BaseModel):
         return self.model_copy(update={"texts": kept})
 
 
+class ScoresDifferError(ModelError):
+    """Finite scores that are not those of the export: another model, or another processor."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """The largest difference of a score between here and where the version was exported."""
@@ -174,11 +178,15 @@ def largest_difference(probes: Probes, name: str, score: Score) -> Difference | 
 
 
 def check_scores(probes: Probes, name: str, score: Score) -> None:
-    """Raise ModelError when a score of the file `name` is not finite, or differs beyond its tolerance."""
+    """Raise ModelError when a score of the file `name` is not finite, ScoresDifferError when one differs.
+
+    A score differs when it does so beyond its tolerance.
+    """
     worst = largest_difference(probes, name, score)
     if worst is None or worst.value <= TOLERANCE[name]:
         return
-    raise ModelError(
+    kind = ScoresDifferError if np.isfinite(worst.here) else ModelError
+    raise kind(
         f"{worst}: the {name} file may differ by {TOLERANCE[name]:g}",
         fix=AGAIN if name == "fp32" else f"set serve.variant to fp32, or: {AGAIN}",
     )

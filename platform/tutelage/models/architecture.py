@@ -26,6 +26,7 @@ from tutelage.config.architecture import Architecture
 from tutelage.config.models import LoraFinetune, Method, PartialFinetune
 from tutelage.config.task import Task, TaskName
 from tutelage.errors import ModelError
+from tutelage.models.head import read_config
 from tutelage.models.load import AUTO_CLASSES, set_labels
 from tutelage.models.positions import rows_before
 
@@ -127,16 +128,6 @@ def base_config(base: str | Path, task: Task, layers: list[int] | None = None) -
     if task.labels:
         set_labels(config, list(task.labels))
     return config
-
-
-def read_config(folder: str | Path) -> Any:
-    """config.json as transformers read it. Raises ModelError."""
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: config.json cannot be read ({error})", fix="check the folder") from error
 
 
 def build(config: Any, task: TaskName, *, attention: str | None = None) -> Any:

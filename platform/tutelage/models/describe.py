@@ -12,6 +12,8 @@ from typing import Any
 from tutelage.config.models import StudentConfig, TeacherConfig
 from tutelage.config.task import Task, TaskName
 from tutelage.errors import ModelError
+from tutelage.models.head import class_names, head_fault, read_config
+from tutelage.models.positions import usable_tokens
 
 _HEADS: dict[str, TaskName] = {
     "ForSequenceClassification": "sequence-classification",
@@ -37,13 +39,15 @@ class ModelCard:
     layers: int
     vocabulary: int
     positions: int | None
+    """Longest text in tokens; None where any will do."""
     labels: list[str]
     """Classes in the order of the logits; empty when the folder has no trained classifier."""
-    tokenizer_vocabulary: int | None
     hidden: int | None = None
     """H, the width of the last hidden state; None where logits are more than one product with it."""
     weights: int = 0
     """Numbers in its weight files."""
+    head_fault: str | None = None
+    """Why a classifier's logits are no choice among its classes."""
 
     @property
     def head(self) -> TaskName | None:
@@ -57,7 +61,7 @@ def head_of(architecture: str) -> TaskName | None:
 
 
 def describe(folder: str | Path) -> ModelCard:
-    """Read config.json and tokenizer.json. Raises ModelError when the folder is no safe model."""
+    """Read config.json and the headers of the weights. Raises ModelError when the folder is no safe model."""
     folder = Path(folder)
     config = _read_json(folder / "config.json")
     if not list(folder.glob("*.safetensors")):
@@ -66,17 +70,15 @@ def describe(folder: str | Path) -> ModelCard:
             fix="save the model with safetensors (save_pretrained does)",
         )
     architecture = str((config.get("architectures") or ["?"])[0])
-    # Placeholder names of two classes are transformers' default, which a saved config leaves out.
-    id2label = config.get("id2label") or {n: f"LABEL_{n}" for n in range(config.get("num_labels") or 2)}
-    labels = [str(id2label[key]) for key in sorted(id2label, key=int)]
+    labels = class_names(config, folder) if head_of(architecture) in _CLASSIFIERS else []
     return ModelCard(
         folder=str(folder),
         architecture=architecture,
         layers=int(next((config[key] for key in _LAYERS if config.get(key)), 0)),
         vocabulary=int(config.get("vocab_size") or 0),
-        positions=config.get("max_position_embeddings") or config.get("n_positions"),
-        labels=labels if head_of(architecture) in _CLASSIFIERS else [],
-        tokenizer_vocabulary=_tokenizer_vocabulary(folder),
+        positions=usable_tokens(read_config(folder)),
+        labels=labels,
+        head_fault=head_fault(config, labels) if head_of(architecture) == "sequence-classification" else None,
         hidden=_linear_width(config),
         weights=sum(count_weights(path) for path in folder.glob("*.safetensors")),
     )
@@ -117,6 +119,11 @@ def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> 
         )
     if not task.labels:
         return []
+    if card.head_fault:
+        raise ModelError(
+            f"{key}.model {card.folder} {card.head_fault}",
+            fix=f"add {key}.finetune, which makes it a new head, or name a model that chooses one class",
+        )
     if teacher.labels is None and all(_PLACEHOLDER.match(label) for label in labels):
         raise ModelError(
             f"{key}.model {card.folder} calls its classes {labels}; which is which of {task.labels}?",
@@ -135,40 +142,31 @@ def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> 
     return [labels.index(label) for label in task.labels]
 
 
-def check_tokenizer(key: str, card: ModelCard, max_tokens: int) -> None:
-    """Raise ModelError when token ids or positions would fall outside the model's embeddings."""
-    if card.tokenizer_vocabulary and card.vocabulary and card.tokenizer_vocabulary > card.vocabulary:
+def check_vocabulary_size(key: str, card: ModelCard, tokens: int) -> None:
+    """Raise ModelError when the tokenizer, whose largest id is `tokens` - 1, has ids beyond the embedding."""
+    if card.vocabulary and tokens > card.vocabulary:
         raise ModelError(
-            f"{key}: the tokenizer has {card.tokenizer_vocabulary} tokens, "
-            f"the model embeds {card.vocabulary}",
+            f"{key}: the tokenizer has {tokens} tokens, the model embeds {card.vocabulary}",
             fix="use the tokenizer that belongs to the model",
         )
+
+
+def check_length(key: str, card: ModelCard, max_tokens: int, fix: str) -> None:
+    """Raise ModelError when a text of the job may be longer than the model reads."""
     if card.positions and max_tokens > card.positions:
         raise ModelError(
             f"{key}: data.max_tokens is {max_tokens}, {card.architecture} has {card.positions} positions",
-            fix=f"data.max_tokens={card.positions} or less",
+            fix=fix,
         )
 
 
-def check_student(student: StudentConfig, card: ModelCard, max_tokens: int) -> None:
-    """Raise ModelError when the student cannot be made as configured."""
+def check_student(student: StudentConfig, card: ModelCard) -> None:
+    """Raise ModelError when the student would keep layers that there are not."""
     if student.layers and student.layers[-1] >= card.layers:
         raise ModelError(
             f"student.layers {student.layers}: {card.folder} has layers 0 to {card.layers - 1}",
             fix=f"keep layers below {card.layers}",
         )
-    check_tokenizer("student.model", card, max_tokens)
-
-
-def _tokenizer_vocabulary(folder: Path) -> int | None:
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        return None
-    tokenizer = _read_json(path)
-    vocabulary = tokenizer.get("model", {}).get("vocab") or {}
-    added = [int(token["id"]) for token in tokenizer.get("added_tokens", [])]
-    known = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-    return 1 + max([*known, *added], default=-1)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

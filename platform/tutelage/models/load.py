@@ -81,6 +81,10 @@ def load_model(
             set_labels(config, labels)
         if dropout is not None:
             set_dropout(config, dropout)
+        if config.model_type == "big_bird":
+            # Sparse attention turns itself off for good at the first short text, so that what is said of a
+            # long one would depend on those before it.
+            config.attention_type = "original_full"
         model, report = auto.from_pretrained(
             folder, config=config, ignore_mismatched_sizes=new_head, **_SAFELY
         )
@@ -101,11 +105,9 @@ def load_body(folder: str | Path) -> Any:
 
 @contextmanager
 def _loading(folder: str | Path, what: str) -> Iterator[None]:
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # transformers, safetensors and quantisers have errors of all kinds
         raise ModelError(f"{folder}: cannot be loaded as {what} ({error})", fix="check the folder") from error
 
 
@@ -165,6 +167,7 @@ def set_labels(config: Any, labels: list[str]) -> None:
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = None  # a base's head may have been another problem's
 
 
 def set_dropout(config: Any, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""How many tokens of a text a model has places for, and at which side of a batch its padding goes.
+"""How many tokens of a text a model has places for.
 
 A table of positions may hold rows that stand for no position: RoBERTa and its like begin behind the padding
 token, so 514 rows are 512 places. Models that add no position to a token, but look at distances, take any
@@ -8,7 +8,7 @@ without having learned to, so it counts as the limit.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 _BEHIND_PADDING = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text"}
@@ -31,10 +31,7 @@ def usable_tokens(config: Any) -> int | None:
     rows = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if not isinstance(rows, int) or rows <= 0:
         return None
-    places = rows - rows_before(config)
-    if kind == "big_bird" and config.attention_type == "block_sparse":
-        return int(places - places % config.block_size)  # it fills its last block, which needs places too
-    return places
+    return rows - rows_before(config)
 
 
 def rows_before(config: Any, pad: int | None = None) -> int:
@@ -45,8 +42,3 @@ def rows_before(config: Any, pad: int | None = None) -> int:
         return 0
     own = config.pad_token_id if pad is None else pad
     return int(own or 0) + 1
-
-
-def padding_side(config: Any) -> Literal["left", "right"]:
-    """Where the padding goes: in front for XLNet, which answers from the last place of a row."""
-    return "left" if config.model_type == "xlnet" else "right"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.data.padding import mask_rows, pad_rows, padded_width
-from tutelage.models.positions import padding_side
+from tutelage.models.padding import padding_side, padding_token
 
 Ints = NDArray[np.int32]
 
@@ -38,7 +38,7 @@ def padded(
     lengths = [len(row) for row in ids]
     width, side = padded_width(max(lengths, default=1), max_tokens), padding_side(model.config)
     arrays = {
-        "input_ids": pad_rows(ids, tokenizer.pad_token_id or 0, width, side),
+        "input_ids": pad_rows(ids, padding_token(model.config, tokenizer), width, side),
         "attention_mask": mask_rows(lengths, width, side),
     }
     own = [row for row in types or () if row is not None]

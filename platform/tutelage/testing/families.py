@@ -86,7 +86,7 @@ FAMILIES: dict[str, Family] = {
         options={"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
     ),
     "nystromformer": Family(
-        "NystromformerConfig", "unigram", options={"num_landmarks": 8, "segment_means_seq_len": 64}
+        "NystromformerConfig", "unigram", options={"num_landmarks": 64, "segment_means_seq_len": 64}
     ),
     "roberta": _roberta("RobertaConfig"),
     "camembert": _roberta("CamembertConfig", "unigram"),
