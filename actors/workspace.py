@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from actors.fetched import model_folder
 from actors.fitting import check_models, tokenizer_of
 from tutelage.config import JobConfig
 from tutelage.config.load import job_digest
 from tutelage.config.models import TeacherConfig
-from tutelage.data.catalog import resolve_model
 from tutelage.data.concerns import concerns
 from tutelage.data.row_set import told
 from tutelage.data.rows import RowSet, read_rows
@@ -62,9 +62,12 @@ class Workspace:
 def open_workspace(job: JobConfig, home: Path, ui: Progress) -> Workspace:
     """Fetch, check and tokenise. Raises ConfigError, ModelError or DataError, before anything is trained."""
     with ui.stage("fetch") as stage:
-        student = describe(resolve_model(job.student.model, home, stage))
+        student = describe(model_folder(job.student.model, job.task.type, home, stage))
         here = [teacher for teacher in job.teachers if teacher.remote is None]
-        bases = {teacher.name: describe(resolve_model(teacher.model, home, stage)) for teacher in here}
+        bases = {
+            teacher.name: describe(model_folder(teacher.model, job.task.type, home, stage))
+            for teacher in here
+        }
         check_models(job, student, bases, home)
     with ui.stage("data") as stage:
         rows = read_rows(job, home, stage)

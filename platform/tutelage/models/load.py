@@ -150,8 +150,7 @@ def _with_adapters(model: Any, method: LoraFinetune) -> Any:
         target_modules=method.target_modules,
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+        with quiet_peft():
             return get_peft_model(model, config)
     except ValueError as error:
         parts = model.base_model.named_modules()
@@ -160,6 +159,15 @@ def _with_adapters(model: Any, method: LoraFinetune) -> Any:
             f"method.target_modules {method.target_modules} does not fit {type(model).__name__}: {error}",
             fix=f"write method.target_modules with some of {', '.join(sorted(linear))}",
         ) from error
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """peft asks transformers by an old name, and warns of weights that its callers compare themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+        yield
 
 
 def set_labels(config: Any, labels: list[str]) -> None:
