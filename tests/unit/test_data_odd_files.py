@@ -31,7 +31,7 @@ SAMPLES = {
     "cp1251": "Отличный фильм, советую всем",
     "koi8-r": "Отличный фильм, советую всем",
     "utf-16": "größer",
-    "utf-16-le": "plain words",
+    "utf-16-le": "plain words 电影",
     "utf-16-be": "plain words",
     "utf-32": "größer",
 }
@@ -284,4 +284,7 @@ def test_the_marks_of_encodings_are_all_told_apart() -> None:
 
     assert marked(codecs.BOM_UTF32_LE + "ab".encode("utf-32-le")) == "utf-32"
     assert marked(codecs.BOM_UTF16_LE + "ab".encode("utf-16-le")) == "utf-16"
+    assert marked("这部电影,好\n服务太差,坏\n".encode("utf-16-le")) == "utf-16-le"
+    assert marked("这部电影,好\n服务太差,坏\n".encode("utf-16-be")) == "utf-16-be"
     assert marked(b"plain") is None
+    assert marked(b"a text with a \0 in it, as some exports write") is None

@@ -14,8 +14,10 @@ MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
 )
 """Byte order marks; that of UTF-32 begins like that of UTF-16."""
-ZEROS = 0.3
-"""Share of zero bytes at even or odd places from which a text is UTF-16 without a mark."""
+ZEROS = 0.02
+"""Share of characters with a zero byte from which a text is UTF-16 without a mark."""
+ONE_SIDE = 0.95
+"""Share of these zeros that stand at places of one kind, even or odd."""
 SURE = 0.6
 """A guess is worth saying when so many of the characters are those of its script."""
 Belongs = Callable[[str, bytes, int], float]
@@ -28,10 +30,10 @@ def marked(head: bytes) -> str | None:
     for mark, name in MARKS:
         if head.startswith(mark):
             return name
-    if len(head) >= 4 and b"\0" in head:
+    zeros = head.count(0)
+    if len(head) >= 4 and zeros > 1 + ZEROS * len(head) / 2:
         for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-            places = head[first::2]
-            if places.count(0) > ZEROS * len(places):
+            if head[first::2].count(0) >= ONE_SIDE * zeros:
                 return name
     return None
 

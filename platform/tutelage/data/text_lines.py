@@ -23,8 +23,8 @@ MAGIC = (
     (b"\x28\xb5\x2f\xfd", "a zstandard file", "unpack it: unzstd FILE"),
     (b"PK\x03\x04", "a ZIP file or a spreadsheet", "unpack it, or save the sheet as CSV UTF-8"),
     (b"\xd0\xcf\x11\xe0", "a spreadsheet of Excel", "save the sheet as CSV UTF-8"),
-    (b"PAR1", "a parquet file", "end its name in .parquet"),
-    (b"ARROW1", "an Arrow file", "end its name in .arrow"),
+    (b"PAR1", "a parquet file", "end its name in .parquet, or set {key}.format: parquet"),
+    (b"ARROW1", "an Arrow file", "end its name in .arrow, or set {key}.format: arrow"),
     (b"SQLite format 3", "a database of SQLite", "export its table as CSV"),
 )
 
@@ -82,7 +82,7 @@ def open_lines(file: IO[bytes], wanted: Wanted) -> Lines | None:
 def _check_magic(head: bytes, wanted: Wanted) -> None:
     for magic, what, fix in MAGIC:
         if head.startswith(magic):
-            raise wanted.unreadable(f"its content is {what}", fix)
+            raise wanted.unreadable(f"its content is {what}", fix.format(key=wanted.key))
 
 
 def _check_mark(head: bytes, encoding: str, wanted: Wanted) -> None:
