@@ -76,17 +76,17 @@ def distill(
         measured: dict[str, dict[str, float]] = {}
         if isinstance(space.job.combiner, Validated):
             with ui.stage("fleet") as stage:
-                replicas = fleet.ready(LOAD_DEADLINE_S)
+                replicas = fleet.ready(LOAD_DEADLINE_S, stage)
                 stage.note(", ".join(_seat(card) for card in replicas))
             with ui.stage("measure") as stage:
                 measured = measure_teachers(asked, stage)
         if result is None:
             with ui.stage("distill") as stage:
                 training = student_training(space, specs, run, storage, measured)
-                result = _train(training, space.runs, fleet, stage)
+                result = _train(training, space, fleet, stage)
             remember(space.home, specs, result["teachers"])
         with ui.stage("judge") as stage:
-            replicas = fleet.ready(LOAD_DEADLINE_S)
+            replicas = fleet.ready(LOAD_DEADLINE_S, stage)
             if not measured:
                 stage.note(", ".join(_seat(card) for card in replicas))
             judgement = judge_teachers(asked, measured, stage)
@@ -157,13 +157,13 @@ def student_training(
     )
 
 
-def _train(training: Training, runs: Path, fleet: Fleet, stage: Stage) -> dict[str, Any]:
+def _train(training: Training, space: Workspace, fleet: Fleet, stage: Stage) -> dict[str, Any]:
     run = training.run
-    training = replace(training, fence=Fence.of(runs, run))
+    training = replace(training, fence=Fence.of(space.runs, run))
     board = RayBoard.start()
     try:
         with board.watch(lambda posts: show_training(stage, training, posts)):
-            result = fit_all({run: training}, fleet.members, board)[run]
+            result = fit_all({run: training}, fleet.members, board, stage, space.job.ray.patience_s)[run]
     finally:
         board.stop()
     stage.table(teacher_table(result["teachers"], training.payloads, training.task.type, ended=True))

@@ -69,7 +69,7 @@ def finetune(
         board = RayBoard.start()
         try:
             with board.watch(lambda posts: _show(stage, todo, posts)):
-                results = fit_all(todo, {}, board)
+                results = fit_all(todo, {}, board, stage, space.job.ray.patience_s)
         finally:
             board.stop()
         for name, result in results.items():

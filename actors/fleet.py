@@ -22,10 +22,12 @@ from actors.host import Plan
 from actors.members import Load, Members, RayMembers
 from actors.ray_spawner import RaySpawner
 from actors.reasons import reason
+from actors.silence import LOOK_S
 from actors.supervisor import Bounds, Supervisor
 from tutelage.config.models import TeacherConfig
 from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
+from tutelage.progress import Stage
 
 TICK_S = 0.2
 """Time between two looks of the supervisor at its replicas."""
@@ -138,15 +140,25 @@ class Fleet:
         """Who may be asked for each teacher; they may be sent to other processes."""
         return self._members
 
-    def ready(self, deadline_s: float) -> list[dict[str, str]]:
+    def ready(self, deadline_s: float, stage: Stage | None = None) -> list[dict[str, str]]:
         """Wait until every teacher has its least number of replicas, and say what they are.
+
+        `stage` is told meanwhile who is waited for.
 
         Raises TeacherError with the reason of a teacher that cannot load.
         """
         import ray
 
         try:
-            broken, cards = ray.get(self._supervisor.settled.remote(), timeout=deadline_s)
+            settled, begin = self._supervisor.settled.remote(), time.monotonic()
+            while not ray.wait([settled], timeout=min(LOOK_S, deadline_s))[0] and stage is not None:
+                waited = time.monotonic() - begin
+                if waited > deadline_s:
+                    break
+                stage.waits(f"teachers load: {self._counts()} after {waited:.0f} s")
+            if stage is not None:
+                stage.waits("")
+            broken, cards = ray.get(settled, timeout=max(0.0, deadline_s - (time.monotonic() - begin)))
         except ray.exceptions.GetTimeoutError as error:
             free: Any = ray.available_resources  # Ray leaves it unannotated
             raise TeacherError(
@@ -161,6 +173,14 @@ class Fleet:
             raise TeacherError(f"a teacher cannot load: {broken}", fix="check the model's folder")
         found: list[dict[str, str]] = cards
         return found
+
+    def _counts(self) -> str:
+        import ray
+
+        try:
+            return ", ".join(f"{name} {one['replicas']} ready" for name, one in self.state().items())
+        except (ray.exceptions.RayError, TimeoutError):
+            return "nothing is heard of them"
 
     def state(self) -> dict[str, dict[str, int]]:
         """For each teacher: replicas, starting, draining, respawns, added, removed."""

@@ -7,6 +7,7 @@ the group again) or the driver (the same command finds the same run).
 from __future__ import annotations
 
 import json
+import math
 import queue
 import resource
 import tempfile
@@ -15,18 +16,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from actors.board import Poster
+from actors.board import Poster, pulse
 from actors.counters import TeacherCounters
 from actors.lean_trainer import Ending, certain, lean_trainer, said
-from actors.live import together
+from actors.live import together, topic
 from actors.members import Fleets
 from actors.reasons import named_reason, reason
 from actors.signals import stops_ignored
+from actors.silence import LOOK_S, PATIENCE_S, Silence
 from actors.training import Training, TrainState
 from tutelage.config.update import SI
 from tutelage.continual.importance import write_tensors
 from tutelage.data.folders import whole_folder
 from tutelage.errors import DivergedError, TrainError
+from tutelage.progress import Stage
 
 if TYPE_CHECKING:
     from actors.channel import TeacherChannel
@@ -39,8 +42,12 @@ PATH_FILE = "path/importance.safetensors"
 _STATE, _BEST = "state.json", "best.safetensors"
 
 
-def fit(training: Training, members: Fleets, board: Poster, ending: Ending) -> dict[str, Any]:
+def fit(
+    training: Training, members: Fleets, board: Poster, ending: Ending, patience_s: float = PATIENCE_S
+) -> dict[str, Any]:
     """Run a training on Ray Train and return its result. Raises TrainError.
+
+    Workers that do not come are asked for again until `patience_s` have gone by.
 
     The result holds `points`, `chosen` (what was measured of the weights that were kept), `teachers` (views
     at the end), `notes`, `steps`, `seconds`, `waited_s`, `precision`.
@@ -62,7 +69,9 @@ def fit(training: Training, members: Fleets, board: Poster, ending: Ending) -> d
         run_config=api.RunConfig(
             name="train",
             storage_path=f"{training.storage}/{training.run}",
-            failure_config=api.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
+            failure_config=api.FailureConfig(
+                max_failures=train.max_failures, controller_failure_limit=_tries(patience_s)
+            ),
             checkpoint_config=api.CheckpointConfig(num_to_keep=2),
             logging_config=api.LoggingConfig(log_level="ERROR"),
         ),
@@ -73,11 +82,21 @@ def fit(training: Training, members: Fleets, board: Poster, ending: Ending) -> d
         raise _failure(training.run, error) from error
 
 
-def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> dict[str, dict[str, Any]]:
+def fit_all(
+    trainings: dict[str, Training],
+    members: Fleets,
+    board: Poster,
+    stage: Stage | None = None,
+    patience_s: float = PATIENCE_S,
+) -> dict[str, dict[str, Any]]:
     """Fit several trainings, as many at a time as the cluster's CPUs hold; results by the same names.
 
     Each `fit` waits in a thread of its own, so Ctrl-C reaches the caller, which ends them all.
     Raises the first TrainError; the other trainings are ended.
+
+    Args:
+        stage: told what is waited for.
+        patience_s: a training whose workers give no sign of life for so long ends with a TrainError.
     """
     import ray
 
@@ -85,17 +104,21 @@ def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> d
     need = max(_cpus(training) for training in trainings.values())
     room = threading.Semaphore(int(max(1.0, resources().get("CPU", 1.0) / need)))
     ended: queue.Queue[tuple[str, dict[str, Any] | Exception]] = queue.Queue()
-    ending = Ending()
+    ending, silence = Ending(), Silence(patience_s)
 
     def run(name: str) -> None:
         with room:
             if ending.asked:
                 return
+            training = trainings[name]
             try:
-                ended.put((name, fit(trainings[name], members, board, ending)))
+                silence.began(training.run, _cpus(training))
+                ended.put((name, fit(training, members, board, ending, patience_s)))
             except Exception as error:  # handed to the caller, who raises it
                 ended.put((name, error))
                 ending.ask()  # before there is room for another
+            finally:
+                silence.ended(training.run)
 
     threads = [
         threading.Thread(target=run, args=(name,), name=f"fit-{name}", daemon=True) for name in trainings
@@ -105,7 +128,13 @@ def fit_all(trainings: dict[str, Training], members: Fleets, board: Poster) -> d
         for thread in threads:
             thread.start()
         while len(results) < len(trainings):
-            name, result = ended.get()
+            try:
+                name, result = ended.get(timeout=LOOK_S)
+            except queue.Empty:
+                words = silence.hear(board.ages())
+                if stage is not None:
+                    stage.waits(words)
+                continue
             if isinstance(result, Exception):
                 raise result
             results[name] = result
@@ -123,8 +152,21 @@ def _cpus(training: Training) -> float:
     return training.train.workers * training.train.cpus_per_worker
 
 
+def _tries(patience_s: float) -> int:
+    """How often Ray Train waits its minute for workers."""
+    return max(3, math.ceil(min(patience_s, 1e6) / 60))
+
+
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """What each Ray Train worker runs."""
+    import ray.train
+
+    rank: int = ray.train.get_context().get_world_rank()
+    with pulse(config["board"], topic(config["training"].run, rank)):
+        return _train(config)
+
+
+def _train(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     import torch
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from actors.engine import inputs_of
+from actors.silence import LOOK_S, PATIENCE_S, Silence
 from tutelage.config.task import Task
 from tutelage.config.update import EWC, KFAC, MAS, SI, OnlineEWC
 from tutelage.continual.fisher import Mode, Per, Scored, fisher, mas
@@ -95,10 +96,13 @@ def mode_of(section: EWC | OnlineEWC | KFAC | MAS | SI, task: Task) -> tuple[str
     return kind, "exact" if few else "sampled"
 
 
-def measure_importance(what: Measurement, scratch: Path, stage: Stage) -> Importance:
+def measure_importance(
+    what: Measurement, scratch: Path, stage: Stage, patience_s: float = PATIENCE_S
+) -> Importance:
     """Make the parts that are not there yet as Ray tasks, add all of them, and remove them.
 
-    Needs a connected Ray. `scratch`: a folder that every node sees.
+    Needs a connected Ray. `scratch`: a folder that every node sees. Raises TrainError when no part is made
+    for `patience_s`.
     """
     import ray
 
@@ -110,9 +114,14 @@ def measure_importance(what: Measurement, scratch: Path, stage: Stage) -> Import
     waiting = [
         remote.remote(shared, index, str(path)) for index, path in enumerate(paths) if not path.exists()
     ]
+    silence = Silence(patience_s)
     while waiting:
         stage.update(what.parts - len(waiting), what.parts, examples=len(what.rows))
-        ready, waiting = ray.wait(waiting, num_returns=1)
+        silence.began(what.identity, 1, "no part was made")
+        ready: list[Any] = []
+        while not ready:
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=LOOK_S)
+            stage.waits("" if ready else silence.hear({}))
         ray.get(ready)
     total = Importance.load(paths[0])
     for path in paths[1:]:

@@ -154,7 +154,9 @@ class _Fleet:
         board = RayBoard.start()
         try:
             with board.watch(lambda posts: show_training(stage, training, posts)):
-                result = fit_all({training.run: training}, members, board)[training.run]
+                patience_s = self._update.space.job.ray.patience_s
+                found = fit_all({training.run: training}, members, board, stage, patience_s)
+                result = found[training.run]
         finally:
             board.stop()
         stage.note(f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}")

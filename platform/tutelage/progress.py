@@ -37,6 +37,9 @@ class Stage(Protocol):
     def table(self, table: Table) -> None:
         """Show this under the step, in place of the table before."""
 
+    def waits(self, text: str) -> None:
+        """Say what the step waits for; empty when it goes on."""
+
 
 class Progress(Protocol):
     """Opens stages; a stage that ends by an exception is shown as failed."""
@@ -55,6 +58,9 @@ class _SilentStage:
         pass
 
     def table(self, table: Table) -> None:
+        pass
+
+    def waits(self, text: str) -> None:
         pass
 
 

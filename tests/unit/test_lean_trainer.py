@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,9 +57,9 @@ def test_a_training_that_fails_ends_the_others_before_its_error_is_told(
     """One of three fails while one runs and one waits for room: no thread is left, the third never begins."""
     running, begun = threading.Event(), []
 
-    def fit(work: str, members: Any, board: Any, ending: Ending) -> dict[str, Any]:
-        begun.append(work)
-        if work == "bad":
+    def fit(work: Any, members: Any, board: Any, ending: Ending, patience_s: float) -> dict[str, Any]:
+        begun.append(work.run)
+        if work.run == "bad":
             assert running.wait(10)
             raise TrainError("bad: no", fix="none")
         gone = threading.Event()
@@ -71,7 +72,7 @@ def test_a_training_that_fails_ends_the_others_before_its_error_is_told(
     monkeypatch.setattr(student, "fit", fit)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(student, "_cpus", lambda work: 1.0)
-    works: Any = {name: name for name in ("good", "bad", "late")}
+    works: Any = {name: SimpleNamespace(run=name) for name in ("good", "bad", "late")}
     with pytest.raises(TrainError, match="bad: no"):
         student.fit_all(works, {}, NoBoard())
     assert sorted(begun) == ["bad", "good"]

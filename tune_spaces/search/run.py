@@ -36,6 +36,8 @@ from tutelage.config.search import PB2, PBT, SMALLER_IS_BETTER, SearchConfig
 from tutelage.errors import ConfigError, TrainError
 from tutelage.progress import Progress
 
+LATE_S = 30.0
+"""How long a search that is over waits for the count of what its trials asked."""
 RETRIES = 2
 """Times that a trial whose process died goes on from its last report."""
 
@@ -249,10 +251,14 @@ def _run(shared: Shared, asking: Asking, gate: Gate, watch: Watch, place: str) -
             **given,
         )
     watch.know(analysis.trials)  # where all were over before, Tune has made no step
-    late: Pass = ray.get(scorer.total.remote())
+    try:
+        late: Pass = ray.get(scorer.total.remote(), timeout=LATE_S)
+    except ray.exceptions.GetTimeoutError:  # busy for trials that were stopped
+        watch.note("what trials that were stopped had asked late is not counted")
+    else:
+        if late.calls:
+            watch.asked(late.calls, late.texts)
     ray.kill(scorer)
-    if late.calls:
-        watch.asked(late.calls, late.texts)
     if watch.unfinished():
         raise KeyboardInterrupt
 

@@ -190,6 +190,13 @@ class StageHandle:
                 self._state.notes.append(text)
                 self._view.noted(self._state, text)
 
+    def waits(self, text: str) -> None:
+        """Say what it waits for; empty when it goes on."""
+        with self._lock:
+            if self._state.ended is None and (text or self._state.waiting):
+                self._state.waiting = text
+                self._view.updated(self._state)
+
     def table(self, table: Table) -> None:
         """Show this table of the step's parts, in place of the one before."""
         with self._lock:

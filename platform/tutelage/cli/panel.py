@@ -58,6 +58,8 @@ def block(stage: StageState, width: int, glyphs: Glyphs, *, depth: int = 0) -> l
     running = stage.status == "running"
     if running and stage.figures:
         lines.append(_figures_line(stage, width, glyphs, indent + "  "))
+    if running and stage.waiting:
+        lines.append(_text((indent + "  ", ""), (clip(stage.waiting, width - len(indent) - 2), "yellow")))
     lines += _table_lines(stage, width, indent + "  ")
     notes = tuple(stage.notes)
     room = width - len(indent) - 2

@@ -32,6 +32,8 @@ class StageState:
     losses: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     table: Table | None = None
+    waiting: str = ""
+    """What it waits for: then nothing is foretold."""
     children: list[StageState] = field(default_factory=list)
     _first: tuple[float, float] | None = None
     _stride: int = 1
@@ -65,7 +67,7 @@ class StageState:
     @property
     def left(self) -> float | None:
         """Seconds to go at the pace so far; None until two seconds have shown a pace."""
-        if self._first is None or self.total <= 0 or self.ended is not None:
+        if self._first is None or self.total <= 0 or self.ended is not None or self.waiting:
             return None
         time, done = self._first
         spent, gained = self.clock() - time, self.done - done

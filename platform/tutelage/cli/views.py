@@ -24,6 +24,8 @@ def progress_words(stage: StageState) -> str:
     words += [f"{name} {number(value)}" for name, value in stage.figures.items()]
     if stage.left is not None and stage.left > ETA_FROM_S:
         words.append(f"{duration(math.ceil(stage.left))} left")
+    if stage.waiting:
+        words.append(stage.waiting)
     return "  ".join(words).strip()
 
 

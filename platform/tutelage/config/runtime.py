@@ -98,6 +98,8 @@ class RayConfig(Section):
     """CPUs of the in-process Ray; those of the machine when null."""
     object_store_mb: int | None = Field(default=None, ge=80)
     """Shared memory of the in-process Ray; Ray's own choice when null."""
+    patience_s: float = Field(default=900, gt=0)
+    """Work that waits for CPUs or gives no sign of life for so long is ended, with what it lacked."""
     storage: str | None = None
     """Folder or fsspec URL that every node sees, for checkpoints; $TUTELAGE_HOME when null."""
     dashboard: Literal["auto", "on", "off"] = "auto"
