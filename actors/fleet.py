@@ -28,6 +28,7 @@ from tutelage.config.models import TeacherConfig
 from tutelage.config.runtime import StreamConfig
 from tutelage.errors import TeacherError
 from tutelage.progress import Stage
+from tutelage.run_log import speak
 
 TICK_S = 0.2
 """Time between two looks of the supervisor at its replicas."""
@@ -40,6 +41,7 @@ class SupervisorActor:
     """The supervisor with a heart-beat, and a call that waits for changes; for any number of workers."""
 
     def __init__(self, teachers: Sequence[Plan], stream: StreamConfig, reserve: dict[str, float]) -> None:
+        speak()
         bounds = {spec.name: Bounds(config.min_replicas, config.most_replicas) for spec, config in teachers}
         self._inner = Supervisor(bounds, RaySpawner(teachers, reserve), stream, SystemClock())
         self._inner.tick()

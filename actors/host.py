@@ -8,7 +8,9 @@ so whoever is lost once is started again in a process of its own.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 from actors.scorer import make_scorer
 from actors.teacher import Layers, Scorer, TeacherSpec
 from tutelage.config.models import TeacherConfig
+from tutelage.run_log import speak
 from tutelage.signals.exchange import Reply, Request
 
+LOG = logging.getLogger(__name__)
 Plan = tuple[TeacherSpec, TeacherConfig]
 
 
@@ -27,6 +31,7 @@ class TeacherHost:
     """One process with at most one replica of each of its teachers, which are loaded one after another."""
 
     def __init__(self) -> None:
+        speak()
         self._scorers: dict[str, Scorer] = {}
         self._layers: Layers | None = None
         # transformers changes global state while it loads a model.
@@ -39,7 +44,9 @@ class TeacherHost:
                 from tutelage.models.shared_layers import SharedLayers
 
                 self._layers = SharedLayers()
+            began = time.monotonic()
             self._scorers[spec.name] = make_scorer(spec, replica, self._layers)
+            LOG.info("replica %s is loaded after %.0f s", replica, time.monotonic() - began)
         return self.describe(spec.name)
 
     def describe(self, teacher: str) -> dict[str, str]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import logging
 import os
 import site
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
+
+from tutelage.errors import ClusterError
+from tutelage.run_log import heard
 
 PACKAGES = ("tutelage", "actors", "tune_spaces", "serve_apps")
 
@@ -58,6 +60,39 @@ def wanted_env(env: Mapping[str, str], *, local: bool, user_home: Path) -> dict[
         # Ray's switch for "one machine only": the node takes 127.0.0.1 and every port is bound to loopback.
         wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return wanted
+
+
+_SOCKET = "/ray/session_2026-11-25_18-05-56_123456_4194304/sockets/plasma_store.1"
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+LONGEST_TEMP = _SOCKET_BYTES - len(_SOCKET)
+"""Bytes of the folder below which Ray makes its sockets: a socket's path is bounded by the kernel."""
+_SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+
+
+def ray_temp_wanted(env: Mapping[str, str]) -> str:
+    """The folder that Ray takes by itself."""
+    given = env.get("RAY_TMPDIR") or (env.get("TMPDIR") if sys.platform.startswith("linux") else None)
+    return given or _SHORT[0]
+
+
+def _writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def ray_temp(env: Mapping[str, str], writable: Callable[[str], bool] = _writable) -> str:
+    """The folder below which an in-process Ray keeps its session: what it wants, or a shorter one.
+
+    Raises ClusterError where none can be written.
+    """
+    own = ray_temp_wanted(env)
+    for path in (own, *_SHORT):
+        if len(os.fsencode(path)) <= LONGEST_TEMP and (path == own or writable(path)):
+            return path
+    raise ClusterError(
+        f"Ray's sockets do not fit below {own}: it has {len(os.fsencode(own))} bytes, {LONGEST_TEMP} are "
+        f"possible, and none of {', '.join(_SHORT)} can be written",
+        fix="export RAY_TMPDIR=FOLDER with a short folder of yours",
+    )
 
 
 def _split(paths: str | None) -> list[str]:
@@ -128,22 +163,32 @@ def ray_reads_environment(*, loopback: bool) -> Iterator[None]:
 
 
 @contextmanager
-def raylet_messages_logged() -> Iterator[None]:
-    """Send what Ray prints of raylet's events to the logger `ray.raylet`; `log_to_driver` leaves them on.
+def output_logged() -> Iterator[None]:
+    """Send what workers print, and what Ray prints of raylet's events, to loggers instead of the terminal.
 
-    Among them is one for each orderly end of Serve that reads like a failure.
+    Among the events is one for each orderly end of Serve that reads like a failure.
     """
     from ray._private import worker
+    from ray.util.client.logsclient import LogstreamClient
 
     def log(data: Mapping[str, Any], *_: object, **__: object) -> None:
-        logging.getLogger("ray.raylet").warning("%s", "\n".join(data.get("lines", ())))
+        lines = list(data.get("lines", ()))
+        if data.get("pid") in ("raylet", "autoscaler"):
+            heard(lines, str(data.get("pid")))
+        else:
+            name = data.get("actor_name") or data.get("task_name") or "worker"
+            heard(lines, f"{name} {data.get('pid')} on {data.get('ip')}")
 
-    module: Any = worker
+    def stream(_self: object, _level: int, text: str) -> None:
+        heard(text.splitlines(), "cluster")
+
+    module, client = cast("Any", worker), cast("Any", LogstreamClient)
     before, module.print_to_stdstream = module.print_to_stdstream, log
+    remote, client.stdstream = client.stdstream, stream
     try:
         yield
     finally:
-        module.print_to_stdstream = before
+        module.print_to_stdstream, client.stdstream = before, remote
 
 
 def own_processes() -> list[psutil.Process]:

@@ -17,9 +17,10 @@ from actors.ray_setup import (
     end_processes,
     environment,
     has_token,
+    output_logged,
     own_processes,
     ray_reads_environment,
-    raylet_messages_logged,
+    ray_temp,
     wanted_env,
 )
 from actors.signals import shield_from_hang_up, stops, stops_ignored, take_stops
@@ -95,7 +96,7 @@ def starting(
     local = address is None
     with ExitStack() as stack:
         stack.enter_context(environment(wanted_env(os.environ, local=local, user_home=Path.home())))
-        stack.enter_context(raylet_messages_logged())
+        stack.enter_context(output_logged())
         stack.enter_context(stops())
         if address is None:
             stack.enter_context(ray_reads_environment(loopback=True))
@@ -175,10 +176,11 @@ def _launch(config: RayConfig, namespace: str, storage: str, dashboard: bool) ->
         address="local",
         namespace=namespace,
         num_cpus=config.num_cpus,
+        _temp_dir=str(Path(ray_temp(os.environ)) / "ray"),
         object_store_memory=config.object_store_mb and config.object_store_mb * 2**20,
         include_dashboard=with_dashboard,
         dashboard_host="127.0.0.1",
-        log_to_driver=False,
+        log_to_driver=True,  # to where `output_logged` sends it
         logging_level=logging.ERROR,
     )
     return _describe(namespace, storage, local=True, dashboard=_url(context) if with_dashboard else None)
@@ -191,7 +193,7 @@ def _join(address: str, namespace: str, storage: str) -> Session:
     context = ray.init(
         address=address,
         namespace=namespace,
-        log_to_driver=False,
+        log_to_driver=True,
         logging_level=logging.ERROR,
         runtime_env=code_for_workers(os.environ),
     )
@@ -265,7 +267,8 @@ def _failure(address: str | None, error: Exception | None) -> ClusterError:
     if address is None:
         return ClusterError(
             f"Ray did not start on this machine: {reason}",
-            fix="run `tutelage doctor`; Ray's own logs are in /tmp/ray/session_latest/logs",
+            fix="run `tutelage doctor`; Ray's own logs are in "
+            f"{ray_temp(os.environ)}/ray/session_latest/logs",
         )
     token = "found" if has_token(os.environ, Path.home()) else "not found"
     mode = os.environ.get("RAY_AUTH_MODE", "unset")

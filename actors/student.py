@@ -7,9 +7,11 @@ the group again) or the driver (the same command finds the same run).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import queue
 import resource
+import socket
 import tempfile
 import threading
 import time
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from actors.channel import TeacherChannel
     from actors.engine import Engine
 
+LOG = logging.getLogger(__name__)
 END_S = 10.0
 """Longest wait for trainings that were told to end."""
 PATH_FILE = "path/importance.safetensors"
@@ -178,6 +181,7 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     from tutelage.models.padding import settle_padding
 
     quiet()
+    began = time.monotonic()
     training: Training = config["training"]
     train = training.train
     torch.set_num_threads(train.threads or max(1, round(train.cpus_per_worker)))
@@ -216,6 +220,11 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
             end_id=tokenizer.eos_token_id,
         )
         started_mb = _peak_mb()
+        LOG.info(
+            "%s: worker %d of %d begins at step %d of %d, %s, on %s, after %.0f s of loading",
+            *(training.run, world.rank + 1, world.size, state.step, trainer.total, precision),
+            *(socket.gethostname(), time.monotonic() - began),
+        )
         weights = trainer.run(state, best)
         path = path_importance(training, engine)
     result = {
@@ -233,6 +242,7 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
         "workers": world.size,
         **_gather(stream.channels, keeper.teachers(), world.size),
     }
+    LOG.info("%s: worker %d ends after step %d", training.run, world.rank + 1, state.step)
     if world.rank == 0:
         _write_model(training, weights, tokenizer, result, path)
     return result

@@ -6,6 +6,7 @@ actor around it is in `actors/fleet.py`, the twin of the spawner for tests in `a
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from actors.members import Load
 from actors.spawner import Body, BrokenError, Spawner
 from tutelage.config.runtime import StreamConfig
 
+LOG = logging.getLogger(__name__)
 SUSTAIN_S = 3.0
 """Questions must wait too long for so long before a replica is added."""
 FRESH_S = 5.0
@@ -206,6 +208,7 @@ class Supervisor:
         if member.state == "draining":
             return
         crew.said = why
+        LOG.warning("a replica is replaced: %s", why)
         crew.strikes += 1
         crew.respawns += 1
         if crew.strikes > 1:

@@ -28,7 +28,10 @@ from actors.training import Training, TrainState
 from tutelage.config.train import Precision
 from tutelage.data.examples import Examples
 from tutelage.models.precision import Type, cpu_flags, resolve_precision
+from tutelage.run_log import speak
 from tutelage.signals.store.open import open_store
+
+LOG = logging.getLogger(__name__)
 
 
 class TorchWorld:
@@ -110,6 +113,7 @@ class RayKeeper:
 
         if self._training.fence is not None:
             self._training.fence.check()
+        LOG.info("%s: checkpoint at step %d", self._training.run, state.step)
         with tempfile.TemporaryDirectory(prefix="tutelage-") as name:
             folder = Path(name)
             self._engine.save(folder)
@@ -140,11 +144,12 @@ def pick_precision(precision: Precision) -> Type:
 
 
 def quiet() -> None:
-    """Keep libraries' chatter off the driver's terminal; errors still travel as exceptions."""
+    """Keep libraries' chatter low, and have our own words heard in the run's log."""
     import transformers
 
     words: Any = transformers.utils.logging
     words.set_verbosity_error()
     words.disable_progress_bar()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    speak()
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tutelage.files import digest_text
 from tutelage.models.describe import ModelCard, describe
 from tutelage.models.fingerprint import fingerprint
 from tutelage.progress import Progress, Stage
+from tutelage.run_log import FOLDER as LOG_FOLDER
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,17 @@ def finished(space: Workspace, run: str) -> dict[str, Any] | None:
 
 
 def forget(space: Workspace, run: str) -> None:
-    """Remove a run's folder, so that the run starts from its beginning."""
-    shutil.rmtree(space.runs / run, ignore_errors=True)
+    """Remove all of a run but its log, so that the run starts from its beginning."""
+    folder = space.runs / run
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name == LOG_FOLDER:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # it holds a log, or is not there
+        folder.rmdir()
 
 
 def _say_counts(rows: RowSet, stage: Stage) -> None:

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from tutelage.cli import checks, doctor
-from tutelage.cli.checks import CHECKS, CURRENT_CLUSTER, GIB, REQUIRED, Finding, examine
+from tutelage.cli.checks import CHECKS, GIB, REQUIRED, Finding, examine
 from tutelage.cli.console import Console
 from tutelage.cli.main import main
 from tutelage.cli.probes import Probes
 
 pytestmark = pytest.mark.unit
+
+CURRENT_CLUSTER = "/tmp/ray/ray_current_cluster"  # noqa: S108
+LONG = f"/scratch/{'x' * 60}"
 
 CPUINFO = "processor\t: 0\nflags\t\t: fpu sse4_2 avx avx2 {}\n"
 FILES = {"/proc/cpuinfo": CPUINFO.format("")}
@@ -37,7 +40,8 @@ WELL = Probes(
     disk=lambda path: (100 * GIB, 50 * GIB),
     memory=lambda: (32 * GIB, 20 * GIB),
     open_files=lambda: 65536,
-    alive=lambda name: False,
+    answers=lambda address: False,
+    writable=lambda folder: True,
     home=lambda: Path("/home/me/.tutelage"),
     user_home=lambda: Path("/home/me"),
 )
@@ -56,7 +60,7 @@ def only(check: Callable[..., Any], probes: Probes) -> Finding:
 def test_a_machine_that_is_well_has_nothing_to_mend() -> None:
     findings = examine(WELL)
     assert {finding.level for finding in findings} == {"ok"}
-    assert len(findings) == 16
+    assert len(findings) == 17
 
 
 @pytest.mark.parametrize(
@@ -96,12 +100,21 @@ def test_a_machine_that_is_well_has_nothing_to_mend() -> None:
         ("disk", {"disk": lambda path: (9 * GIB, 4 * GIB)}, "warn", "5 GB or more"),
         ("disk", {"disk": lambda path: (9 * GIB, 2**20)}, "fail", "5 GB or more"),
         ("disk", {"disk": lambda path: None}, "fail", "cannot be looked at"),
-        ("ray_state", {"files": {CURRENT_CLUSTER: "10.0.0.1:6379"}}, "warn", "but no Ray runs here"),
+        ("ray_state", {"files": {CURRENT_CLUSTER: "10.0.0.1:6379"}}, "warn", "but no Ray answers there"),
         (
             "ray_state",
-            {"files": {CURRENT_CLUSTER: "10.0.0.1:6379"}, "alive": lambda name: True},
+            {"files": {CURRENT_CLUSTER: "10.0.0.1:6379"}, "answers": "10.0.0.1:6379".__eq__},
             "ok",
             "auto joins",
+        ),
+        ("temp_folder", {"environ": {"TMPDIR": "/scratch/me"}}, "ok", "sessions in /scratch/me/ray"),
+        ("temp_folder", {"environ": {"TMPDIR": LONG}}, "warn", "sessions are kept in /tmp/ray"),
+        ("temp_folder", {"environ": {"TMPDIR": LONG, "RAY_TMPDIR": "/r"}}, "ok", "sessions in /r/ray"),
+        (
+            "temp_folder",
+            {"environ": {"TMPDIR": LONG}, "writable": lambda folder: False},
+            "fail",
+            "Ray's sockets do not fit below /scratch/",
         ),
         ("compiler", {"which": lambda name: None}, "warn", "no C++ compiler"),
         ("open_files", {"open_files": lambda: 1024}, "warn", "at most 1,024 open files"),
@@ -159,7 +172,8 @@ def test_taken_ports_are_named_with_their_use() -> None:
 def test_a_cluster_that_is_named_needs_its_token(
     environ: dict[str, str], files: dict[str, str], level: str
 ) -> None:
-    probes = machine(environ={"RAY_ADDRESS": "10.0.0.1:6379", **environ}, files=files)
+    there = {"environ": {"RAY_ADDRESS": "10.0.0.1:6379", **environ}, "files": files}
+    probes = machine(**there, answers=lambda address: True)
     _, finding = checks.ray_state(probes)
     assert (finding.check, finding.level) == ("ray address", level)
     assert "secret" not in finding.text + finding.fix
@@ -245,7 +259,7 @@ def test_the_report_names_each_fix() -> None:
     text = doctor.report(examine(machine(cores=1)), console)
     assert "warn  cores" in text
     assert "fix: give it 2 CPUs" in text
-    assert text.endswith("ready; 1 of 16 checks could be better")
+    assert text.endswith("ready; 1 of 17 checks could be better")
 
 
 def test_the_smallest_versions_are_those_of_the_project() -> None:
@@ -254,3 +268,27 @@ def test_the_smallest_versions_are_those_of_the_project() -> None:
         found = re.search(rf'"{name}(?:\[[^\]]*\])?>=([\d.]+)', text)
         assert found
         assert tuple(map(int, found.group(1).split("."))) == least
+
+
+def test_a_cluster_that_is_named_and_silent_cannot_be_joined() -> None:
+    environ = {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_MODE": "disabled"}
+    _, finding = checks.ray_state(machine(environ=environ))
+    assert (finding.level, finding.text) == (
+        "fail",
+        "RAY_ADDRESS is 10.0.0.1:6379, and nothing answers there",
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "http://localhost:{}/api"])
+def test_an_address_answers_when_it_takes_connections(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connect(place: tuple[str, int], timeout: float) -> Any:
+        asked.append(place)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    assert not Probes().answers(address.format(6379))
+    assert asked[0][1] == 6379
+    assert asked[0][0] in ("127.0.0.1", "localhost")
+    assert not Probes().answers("auto")

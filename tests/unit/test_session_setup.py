@@ -12,21 +12,26 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import actors
 import tutelage
 from actors.ray_setup import (
+    LONGEST_TEMP,
     code_folders,
     code_for_workers,
     code_roots,
     end_processes,
     environment,
     has_token,
+    ray_temp,
     wanted_env,
 )
 from actors.session import cluster_address
 from actors.signals import STOPPING, Stopped, stops, stops_ignored, take_stops
 from tutelage.config.runtime import RayConfig
+from tutelage.errors import ClusterError
 
 pytestmark = pytest.mark.unit
 
@@ -172,3 +177,19 @@ def test_other_threads_install_no_handlers() -> None:
     thread.start()
     thread.join()
     assert ran == [True]
+
+
+@given(length=st.integers(2, 200))
+def test_rays_sockets_fit_below_whatever_folder_is_given(length: int) -> None:
+    """A kernel's bound on a socket's path; a long TMPDIR is left to everybody else."""
+    given = "/" + "x" * (length - 1)
+    found = ray_temp({"TMPDIR": given, "RAY_TMPDIR": given}, "/var/tmp".__eq__)  # noqa: S108
+    assert found == (given if length <= LONGEST_TEMP else "/var/tmp")  # noqa: S108
+    socket = f"{found}/ray/session_2026-11-25_18-05-56_123456_4194304/sockets/plasma_store"
+    assert len(socket.encode()) <= 107
+
+
+def test_no_folder_for_rays_sockets_says_what_to_set() -> None:
+    with pytest.raises(ClusterError, match="has 90 bytes, ") as caught:
+        ray_temp({"RAY_TMPDIR": "/" + "x" * 89}, lambda folder: False)
+    assert "RAY_TMPDIR" in caught.value.fix

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from actors.ray_setup import LONGEST_TEMP, ray_temp, ray_temp_wanted
 from tutelage.cli.machine import INSTRUCTIONS, cpu_flags, cpu_quota, memory_limit
 from tutelage.cli.probes import Probes
 from tutelage.cli.text import size
+from tutelage.errors import ClusterError
 from tutelage.models.precision import resolve_precision
 
 Level = Literal["ok", "warn", "fail"]
@@ -26,7 +28,6 @@ REQUIRED = {
 PORTS = {8000: "the endpoint", 8265: "Ray's dashboard", 6379: "a Ray head started by hand"}
 GIB = 2**30
 SHM = "/dev/shm"  # noqa: S108
-CURRENT_CLUSTER = "/tmp/ray/ray_current_cluster"  # noqa: S108
 SHARED_SHARE = 0.3
 """Share of the memory that Ray takes for its object store."""
 
@@ -160,15 +161,29 @@ def ports(probes: Probes) -> Iterator[Finding]:
         yield Finding("ports", "warn", f"port {port} ({PORTS[port]}) is taken", fix)
 
 
+def temp_folder(probes: Probes) -> Iterator[Finding]:
+    """Ray's sockets fit below the folder for temporary files."""
+    own = ray_temp_wanted(probes.environ)
+    try:
+        used = ray_temp(probes.environ, probes.writable)
+    except ClusterError as problem:
+        yield Finding("temp folder", "fail", problem.problem, problem.fix)
+        return
+    if used == own:
+        yield Finding("temp folder", "ok", f"Ray keeps its sessions in {own}/ray")
+    else:
+        text = f"{own} is too long for Ray's sockets; sessions are kept in {used}/ray"
+        fix = f"export RAY_TMPDIR=FOLDER, of at most {LONGEST_TEMP} bytes, to have them elsewhere"
+        yield Finding("temp folder", "warn", text, fix)
+
+
 def ray_state(probes: Probes) -> Iterator[Finding]:
     """Nothing is left of an older Ray, and a cluster that is named can be joined."""
-    address = (probes.read(CURRENT_CLUSTER) or "").strip()
-    if address and not probes.alive("raylet"):
+    current = f"{ray_temp_wanted(probes.environ)}/ray/ray_current_cluster"
+    address = (probes.read(current) or "").strip()
+    if address and not probes.answers(address):
         yield Finding(
-            "ray state",
-            "warn",
-            f"{CURRENT_CLUSTER} names {address}, but no Ray runs here",
-            f"rm {CURRENT_CLUSTER}",
+            "ray state", "warn", f"{current} names {address}, but no Ray answers there", f"rm {current}"
         )
     elif address:
         yield Finding("ray state", "ok", f"a Ray runs here ({address}); --address auto joins it")
@@ -183,6 +198,9 @@ def ray_state(probes: Probes) -> Iterator[Finding]:
     elif probes.environ["RAY_AUTH_MODE"] == "token" and not has_token(probes):
         fix = "put the cluster's token in ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH"
         yield Finding("ray address", "fail", f"RAY_ADDRESS is {joins}, and there is no token to show it", fix)
+    elif ":" in joins and not probes.answers(joins):
+        fix = "check the address and that the cluster is up (`ray status`), or unset RAY_ADDRESS"
+        yield Finding("ray address", "fail", f"RAY_ADDRESS is {joins}, and nothing answers there", fix)
     else:
         yield Finding("ray address", "ok", f"commands join {joins} (RAY_ADDRESS)")
 
@@ -238,7 +256,7 @@ def open_files(probes: Probes) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Probes], Iterator[Finding]], ...] = (
     *(python, packages, instructions, cores, memory, shared_memory, disk),
-    *(ports, ray_state, gpus, compiler, open_files),
+    *(ports, temp_folder, ray_state, gpus, compiler, open_files),
 )
 
 

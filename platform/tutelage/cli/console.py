@@ -7,6 +7,7 @@ and nothing else; with `--quiet` only warnings and errors are said.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -21,6 +22,9 @@ from tutelage.cli.stages import Clock, StageState, Status, View
 from tutelage.cli.text import table as text_table
 from tutelage.cli.views import PlainView, QuietView
 from tutelage.progress import Table
+from tutelage.run_log import STEPS
+
+LOG = logging.getLogger(STEPS)
 
 Human = str | Callable[[], str | None]
 """What a person reads instead of JSON: the text, or a function that gives it or prints it itself."""
@@ -83,6 +87,7 @@ class Console:
         with self._lock:
             state = StageState(name, above[-1] if above else None, self._clock)
             self._view.opened(state)
+            LOG.info("%s: started", state.full_name)
         above.append(state)
         status: Status = "failed"
         try:
@@ -97,16 +102,19 @@ class Console:
                 state.close(status)
                 self._ended.append(state)
                 self._view.closed(state)
+                LOG.info("%s: %s after %.1f s", state.full_name, status, state.seconds)
 
     def say(self, text: str) -> None:
         """A line for people, on stderr."""
         with self._lock:
             self._view.say(text, "")
+            LOG.info("%s", text)
 
     def warn(self, text: str) -> None:
         """A line for people that `--quiet` does not hide."""
         with self._lock:
             self._view.say(f"warning: {text}", "yellow")
+            LOG.info("warning: %s", text)
 
     def error(self, problem: str, fix: str = "") -> None:
         """What went wrong and what to do, on stderr, whatever the options are."""
@@ -129,6 +137,11 @@ class Console:
         text = human if isinstance(human, str) else human()
         if text:
             self._print(text)
+
+    def line(self, text: str) -> None:
+        """One line of an answer that comes piece by piece, on stdout."""
+        self._answered = True
+        self._print(text)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Aligned columns on stdout, as wide as the terminal, in full for a pipe; nothing with `--json`."""
@@ -189,11 +202,14 @@ class StageHandle:
             if self._state.ended is None:
                 self._state.notes.append(text)
                 self._view.noted(self._state, text)
+                LOG.info("%s: %s", self._state.full_name, text)
 
     def waits(self, text: str) -> None:
         """Say what it waits for; empty when it goes on."""
         with self._lock:
             if self._state.ended is None and (text or self._state.waiting):
+                if bool(text) != bool(self._state.waiting):
+                    LOG.info("%s: %s", self._state.full_name, text or "goes on")
                 self._state.waiting = text
                 self._view.updated(self._state)
 

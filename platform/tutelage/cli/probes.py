@@ -72,10 +72,18 @@ def _open_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _alive(pattern: str) -> bool:
-    import psutil
+def _answers(address: str) -> bool:
+    """Whether something takes a connection at `host:port`, with or without a scheme before it."""
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
-    return any(pattern in (process.info["name"] or "") for process in psutil.process_iter(["name"]))
+
+def _writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ class Probes:
     disk: Callable[[str], tuple[int, int] | None] = _disk
     memory: Callable[[], tuple[int, int]] = _memory
     open_files: Callable[[], int] = _open_files
-    alive: Callable[[str], bool] = _alive
+    answers: Callable[[str], bool] = _answers
+    writable: Callable[[str], bool] = _writable
     home: Callable[[], Path] = home
     user_home: Callable[[], Path] = Path.home

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
     from tutelage.registry import Run, Runs
 
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List, show and release runs."
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List, show and release runs, and read their logs.",
 )
 
 
@@ -72,6 +77,43 @@ def show(
     data = _row(run)
     human = run.config_yaml if config else to_yaml(_without_none(data))
     console.result({**data, "config_yaml": run.config_yaml}, human.rstrip())
+
+
+@app.command()
+def logs(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],
+    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last so many lines.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run ends; with --json one line each.")
+    ] = False,
+) -> None:
+    """Show what a run said: the command, its workers and its replicas, wherever they were."""
+    from tutelage import run_log
+    from tutelage.errors import ConfigError
+    from tutelage.files import home
+
+    console: Console = ctx.obj
+    runs = _runs()
+    run = runs.get(run_id)
+    folder = home() / "runs" / run.run_id
+    if not run_log.has_log(folder) and not follow:
+        raise ConfigError(
+            f"run '{run.run_id}' has no log below {folder}", fix="look in the home of the command that ran it"
+        )
+    lines = run_log.lines_of(folder)
+    lines = lines[len(lines) - min(tail, len(lines)) :] if tail is not None else lines
+    if not follow:
+        console.result({"run": run.run_id, "lines": lines}, "\n".join(map(_words, lines)))
+        return
+    coming = run_log.follow(folder, lambda: runs.get(run.run_id).status == "running")
+    for line in itertools.chain(lines, coming):
+        console.line(json.dumps(line, ensure_ascii=False) if console.as_json else _words(line))
+
+
+def _words(line: dict[str, Any]) -> str:
+    mark = "" if line["level"] == "info" else f"{line['level']}: "
+    return f"{line['at'][:19].replace('T', ' ')}  {line['who']}  {mark}{line['text']}"
 
 
 @app.command()

@@ -5,10 +5,11 @@ Each step takes what the ones before it gave, does nothing twice, and leaves its
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from tutelage.cli.following import check_export
 from tutelage.errors import ConfigError
 from tutelage.files import home
 from tutelage.holder import Fence, Holder
+from tutelage.run_log import STEPS, run_log
 
 if TYPE_CHECKING:
     from actors.distill import Distilled
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from tutelage.registry.registry import Registry
     from tutelage.registry.runs import Status
     from tutelage.registry.versions import Version
+
+
+LOG = logging.getLogger(STEPS)
 
 
 @dataclass(frozen=True)
@@ -245,18 +250,25 @@ def recorded(
     figures: dict[str, dict[str, Any]] = {}
     held: list[str] = []
     status: Status = "failed"
-    with HeartBeats(job.registry.runs, interrupt_main) as hearts:
+    with ExitStack() as logs, HeartBeats(job.registry.runs, interrupt_main) as hearts:
         try:
             for run in runs:
                 begun = start(run)
                 held.append(run)
                 Fence.raise_to(job.home / "runs", run, begun.fence, Holder.this())
+                logs.enter_context(run_log(job.home / "runs" / run))
+                LOG.info("%s: begun by %s, attempt %d", run, Holder.this(), begun.fence)
             yield figures
             status = "done"
+            LOG.info("done")
         except KeyboardInterrupt:
             if hearts.lost:
                 raise taken(hearts.lost[0]) from None
             status = "interrupted"
+            LOG.warning("interrupted")
+            raise
+        except Exception:
+            LOG.exception("failed")
             raise
         finally:
             for run in held:

@@ -100,11 +100,11 @@ class HeartBeats:
     Args:
         runs: what is held.
         on_loss: called once, in the thread, when a run was lost.
-        every_s: seconds between two beats.
+        every_s: seconds between two beats; BEAT_S when null.
     """
 
-    def __init__(self, runs: Beating, on_loss: Callable[[], None], *, every_s: float = BEAT_S) -> None:
-        self._runs, self._on_loss, self._every_s = runs, on_loss, every_s
+    def __init__(self, runs: Beating, on_loss: Callable[[], None], *, every_s: float | None = None) -> None:
+        self._runs, self._on_loss, self._every_s = runs, on_loss, every_s or BEAT_S
         self._over = threading.Event()
         self.lost: list[str] = []
         self._thread = threading.Thread(target=self._run, name="heart-beats", daemon=True)

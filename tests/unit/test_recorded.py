@@ -1,0 +1,75 @@
+"""A command that holds runs: it ends them as they ended, and stops when another process takes one."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.config_sample import write
+from tutelage.cli.console import Console
+from tutelage.cli.steps import Job, recorded
+from tutelage.config.load import load_job
+from tutelage.errors import StoreError, TrainError
+from tutelage.registry import leases, open_registry
+from tutelage.run_log import lines_of
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    file = write(tmp_path)
+    return Job(load_job(file, []), Console(stderr=io.StringIO()), tmp_path, open_registry(tmp_path))
+
+
+def status(job: Job, run: str = "d-1") -> Any:
+    return open_registry(job.home).runs.get(run)
+
+
+def test_the_end_of_a_run_and_its_figures_are_kept(job: Job) -> None:
+    with recorded(job, "distill", ["d-1", "d-2"]) as figures:
+        assert status(job).status == "running"
+        figures["d-1"] = {"loss": 0.5}
+    assert (status(job).status, status(job).figures) == ("done", {"loss": 0.5})
+    assert status(job, "d-2").status == "done"
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"), [(TrainError("x"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_what_stops_a_run_is_kept_and_stands_in_its_log(job: Job, error: BaseException, ends: str) -> None:
+    with pytest.raises(type(error)), recorded(job, "distill", ["d-1"]):
+        raise error
+    assert status(job).status == ends
+    assert ends in lines_of(job.home / "runs" / "d-1")[-1]["text"]
+
+
+def test_a_second_command_is_refused_and_ends_nothing_of_the_first(job: Job) -> None:
+    other = Job(job.loaded, job.console, job.home, open_registry(job.home))
+    with recorded(job, "distill", ["d-1"]):
+        with (
+            pytest.raises(StoreError, match="is held by process"),
+            recorded(other, "distill", ["d-0", "d-1"]),
+        ):
+            raise AssertionError("the body does not run")
+        assert status(job).status == "running"
+        assert status(job, "d-0").status == "failed"
+    assert status(job).status == "done"
+
+
+def test_a_command_whose_run_is_taken_stops_where_it_waits(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT_S", 0.02)
+
+    def work() -> None:
+        with recorded(job, "distill", ["d-1"]):
+            open_registry(job.home).runs.release("d-1")
+            threading.Event().wait(60)
+            raise AssertionError("it was not stopped")
+
+    with pytest.raises(StoreError, match="'d-1' was taken from this process"):
+        work()
+    assert status(job).status == "interrupted"
