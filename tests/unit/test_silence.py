@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 
 from actors.board import Board, pulse
 from actors.clock import ManualClock
 from actors.silence import Silence
+from tune_spaces.search.watch import Watch
 from tutelage.cli.console import Console
+from tutelage.config.search import SearchConfig
 from tutelage.errors import TrainError
 
 pytestmark = pytest.mark.unit
@@ -98,3 +101,27 @@ def test_a_step_that_waits_foretells_nothing() -> None:
         clock.advance(10)
         stage.update(20, 100)
         assert "left" in err.getvalue().splitlines()[-1]
+
+
+def test_a_search_that_no_core_is_free_for_says_so_and_ends(clock: Clock) -> None:
+    """While a trial runs, nothing is waited for, however long it says nothing."""
+    said: list[str] = []
+    stage = SimpleNamespace(waits=said.append)
+    silence = Silence(60, lambda: (0.0, 2.0), clock)
+    watch = Watch(None, None, SearchConfig(), stage, None, silence)  # type: ignore[arg-type]
+
+    def step(*statuses: str) -> str:
+        clock.now += 20
+        trials = [SimpleNamespace(trial_id=str(n), status=status) for n, status in enumerate(statuses)]
+        watch.on_step_end(0, trials)
+        return said[-1]
+
+    for _ in range(5):
+        assert step("RUNNING", "PENDING") == ""
+    assert step("PENDING", "TERMINATED") == ""
+    assert step("PENDING", "TERMINATED") == "no trial runs for 20 s; it waits for 1 CPUs, and 0 of 2 are free"
+    assert step("TERMINATED", "TERMINATED") == ""
+    for _ in range(4):
+        step("PENDING")
+    with pytest.raises(TrainError, match="search: no trial runs for 80 s"):
+        step("PENDING")

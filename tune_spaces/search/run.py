@@ -22,6 +22,7 @@ from typing import Any
 
 from actors.distill import student_training
 from actors.scoring import LateScorer, Pass, texts_of
+from actors.silence import Silence
 from actors.workspace import forget
 from tune_spaces.search.asking import Asking, proposer
 from tune_spaces.search.gate import Gate
@@ -135,7 +136,7 @@ def _search(opened: Opened, book: Book, ui: Progress, place: str) -> None:
         # A population takes up checkpoints of trials that are over.
         kept = isinstance(config.stops_by, PBT | PB2)
         forget = None if kept else lambda trial: forget_checkpoints(place, trial)
-        watch = Watch(book, asking, config, stage, forget)
+        watch = Watch(book, asking, config, stage, forget, Silence(opened.space.job.ray.patience_s))
         _run(shared, asking, gate, watch, place)
         notes += [*watch.notes, *([asking.ended] if asking.ended else [])]
         for note in notes:

@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune import Callback
 
 from actors.reasons import reason
+from actors.silence import PATIENCE_S, Silence
 from tune_spaces.search.asking import Asking
 from tune_spaces.search.records import FINAL, Book, Record
 from tutelage.config.search import SearchConfig, plain
@@ -32,8 +33,10 @@ class Watch(Callback):
         config: SearchConfig,
         stage: Stage,
         forget: Callable[[str], None] | None = None,
+        silence: Silence | None = None,
     ) -> None:
-        """`forget` is told of each trial that needs its checkpoints no more."""
+        """`forget` is told of each trial that needs its checkpoints no more; `silence` bounds waits."""
+        self._silence, self._waits = silence or Silence(PATIENCE_S), False
         self._book, self._asking, self._config, self._stage = book, asking, config, stage
         self._forget = forget or (lambda trial: None)
         self._over: deque[tuple[float, str]] = deque()
@@ -53,8 +56,19 @@ class Watch(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has looked at all its trials."""
         self.know(trials)
+        self._look()
         while self._over and time.monotonic() - self._over[0][0] > FORGET_S:
             self._forget(self._over.popleft()[1])
+
+    def _look(self) -> None:
+        """Say what trials wait for where none runs. Raises TrainError after too long."""
+        waits = "RUNNING" not in self._trials.values() and "PENDING" in self._trials.values()
+        if waits and not self._waits:
+            self._silence.began("search", self._config.cpus_per_trial, "no trial runs")
+        elif not waits:
+            self._silence.ended("search")
+        self._waits = waits
+        self._stage.waits(self._silence.hear({}))
 
     def know(self, trials: list[Any]) -> None:
         """These are the trials that Tune knows, and how they are."""
