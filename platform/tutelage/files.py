@@ -11,11 +11,22 @@ from typing import IO, Any
 
 from blake3 import blake3
 
+from tutelage.errors import StoreError
+
 
 def home() -> Path:
-    """$TUTELAGE_HOME, or `.tutelage` below the current folder; absolute, made when missing."""
+    """$TUTELAGE_HOME, or `.tutelage` below the current folder; absolute, made when missing.
+
+    Raises StoreError where it cannot be made.
+    """
     path = Path(os.environ.get("TUTELAGE_HOME") or ".tutelage").expanduser().absolute()
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as problem:
+        raise StoreError(
+            f"the home {path} cannot be made: {problem.strerror}",
+            fix="set TUTELAGE_HOME to a folder of yours",
+        ) from problem
     return path
 
 

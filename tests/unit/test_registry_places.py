@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.registry_samples import card, model_folder
+from tutelage import files
+from tutelage.cli import checks
+from tutelage.cli.probes import Probes
 from tutelage.errors import StoreError
 from tutelage.registry import Database, Registry, open_registry, sqlite
 from tutelage.registry.tables import LeaseRow
@@ -134,3 +137,13 @@ def test_a_registry_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StoreError, match="no space left"):
         Database.at_home(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_home_that_cannot_be_made_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(StoreError, match="file/home cannot be made: Not a directory") as caught:
+        files.home()
+    assert "TUTELAGE_HOME" in caught.value.fix
+    (finding,) = checks.disk(Probes())
+    assert finding.level == "fail"

@@ -11,7 +11,7 @@ from actors.ray_setup import LONGEST_TEMP, ray_temp, ray_temp_wanted
 from tutelage.cli.machine import INSTRUCTIONS, cpu_flags, cpu_quota, memory_limit
 from tutelage.cli.probes import Probes
 from tutelage.cli.text import size
-from tutelage.errors import ClusterError
+from tutelage.errors import ClusterError, StoreError
 from tutelage.models.precision import resolve_precision
 
 Level = Literal["ok", "warn", "fail"]
@@ -133,7 +133,11 @@ def shared_memory(probes: Probes) -> Iterator[Finding]:
 
 def disk(probes: Probes) -> Iterator[Finding]:
     """Room for data, checkpoints and versions."""
-    home = probes.home()
+    try:
+        home = probes.home()
+    except StoreError as problem:
+        yield Finding("disk", "fail", problem.problem, problem.fix)
+        return
     found = probes.disk(str(home))
     if found is None:
         yield Finding("disk", "fail", f"{home} cannot be looked at", "set TUTELAGE_HOME to a folder of yours")

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tutelage.cli.console import Console
-from tutelage.errors import TutelageError
+from tutelage.errors import StoreError, TutelageError
 from tutelage.files import home
 
 STOPPED = 130
@@ -83,7 +83,7 @@ def write_crash_log(error: BaseException, argv: Sequence[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
         path.write_text(text, encoding="utf-8")
-    except OSError:
+    except (OSError, StoreError):
         path = Path(tempfile.mkdtemp(prefix="tutelage-")) / name
         path.write_text(text, encoding="utf-8")
     return path
