@@ -203,6 +203,24 @@ def test_a_loss_is_noticed_by_the_heart(registry_of_two: tuple[Registry, Registr
     assert hearts.lost == ["d-1"]
 
 
+def test_a_registry_that_does_not_answer_is_told_once_and_a_heart_beats_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    beats = iter([StoreError("the registry is away"), StoreError("the registry is away"), [], ["d-1"]])
+
+    class Away:
+        def beat(self) -> list[str]:
+            found = next(beats)
+            if isinstance(found, StoreError):
+                raise found
+            return found
+
+    noticed = threading.Event()
+    with HeartBeats(Away(), noticed.set, every_s=0.01):
+        assert noticed.wait(30)
+    assert caplog.messages == ["the registry is away; after 90 s others may take this run"]
+
+
 @pytest.fixture
 def registry_of_two(tmp_path: Path) -> tuple[Registry, Registry]:
     return open_registry(tmp_path), open_registry(tmp_path)

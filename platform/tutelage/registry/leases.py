@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from sqlalchemy import update
@@ -16,6 +16,9 @@ from tutelage.registry.tables import LeaseRow, RunRow
 
 BEAT_S, TTL_S = 10.0, 90.0
 """How often a holder says that it lives, and after how long without a word its run is free."""
+
+
+LOG = logging.getLogger(__name__)
 
 
 class LostError(StoreError):
@@ -118,9 +121,14 @@ class HeartBeats:
         self._thread.join(2 * self._every_s)
 
     def _run(self) -> None:
+        away = False
         while not self._over.wait(self._every_s):
-            with suppress(StoreError):  # a registry that is away comes back, or the next write says so
-                self.lost = self._runs.beat()
+            try:
+                self.lost, away = self._runs.beat(), False
+            except StoreError as problem:  # it comes back, or the next write says what happened meanwhile
+                if not away:
+                    LOG.warning("%s; after %.0f s others may take this run", problem.problem, TTL_S)
+                away = True
             if self.lost:
                 self._on_loss()
                 return
