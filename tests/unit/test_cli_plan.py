@@ -19,7 +19,7 @@ from tutelage.cli.console import Console
 from tutelage.cli.plan import distill_plan, show_distill_plan
 from tutelage.cli.plan_search import search_plan, show_search_plan
 from tutelage.config import JobConfig
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, DataError
 from tutelage.progress import Silent
 from tutelage.signals.packet import Column, Packet
 from tutelage.signals.store.open import open_store
@@ -204,3 +204,17 @@ def test_a_plan_without_teachers_says_that_labels_are_all_there_is(
     assert "teacher calls" not in row
     show_distill_plan(Console(), plan)
     assert "no teachers: the student learns from the labels alone" in capsys.readouterr().out
+
+
+def test_stopping_early_without_a_labelled_validation_row_is_refused_by_the_plan(
+    job: dict[str, Any], tmp_path: Path
+) -> None:
+    """The training would say so after its models were loaded; the key that the advice names helps."""
+    rows = tiny_rows(tmp_path / "rows", 40, ["books"])["books"]
+    sources = {"books": {"path": rows, "splits": {"validation": 0, "test": 10}}}
+    bare = {**job, "data": {**job["data"], "sources": sources}}
+    stops = {"metric": "accuracy", "patience": 1}
+    with pytest.raises(DataError, match=r"train\.early_stop watches validation rows") as caught:
+        distill_plan(opened(bare, tmp_path, early_stop=stops), fresh=False)
+    assert "train.early_stop=null" in caught.value.fix
+    distill_plan(opened(bare, tmp_path, early_stop=None), fresh=False)

@@ -71,10 +71,11 @@ def test_two_quotes_that_close_nothing_join_no_rows(tmp_path: Path, mark: str) -
     rows = [(f"row {i}", ("negative", "positive")[i % 2]) for i in range(200)]
     rows[50] = ('"never closed', "negative")
     rows[58] = ('a "word', "positive")
-    found = read(tmp_path, table(rows, mark), "a.tsv" if mark == "\t" else "a.csv")
+    path = tmp_path / ("a.tsv" if mark == "\t" else "a.csv")
+    found = read(tmp_path, table(rows, mark), path.name)
     assert pairs(found) == [(text, ("negative", "positive").index(label)) for text, label in rows]
     assert found.remarks == {"s": {STRAY: 1}}
-    assert f"s: 1 x {STRAY}" in told(found)
+    assert f"s: 1 x {STRAY} ({path.name} row 51)" in told(found)
 
 
 QUOTED = st.text(st.sampled_from('ab "\t,\n'), max_size=8).map(lambda text: f"x{text}x")

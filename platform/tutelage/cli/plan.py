@@ -28,6 +28,7 @@ def finetune_table(space: Workspace, only: list[str] | None, *, fresh: bool) -> 
     rows = []
     for teacher, run, done in finetune_plan(space, only):
         assert teacher.finetune is not None
+        _check_early_stop(space, f"teachers.{teacher.name}.finetune.train")
         tokenizer = tokenizer_of(teacher.tokenizer, space.bases[teacher.name], space.home)
         examples = Examples.open(space.tokens_of(tokenizer))
         rows.append(
@@ -62,6 +63,7 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
     from actors.speeds import known
 
     job = space.job
+    _check_early_stop(space, "train")
     rows = finetune_table(space, None, fresh=False)
     specs = _made_teachers(space)
     run, done = _student_run(space, specs)
@@ -84,6 +86,19 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
     row["needs"] = _needs(space)
     reasons = {choice.teacher: choice.reason for choice in choices}
     return DistillPlan([*rows, row], teachers, reasons, data_about(space))
+
+
+def _check_early_stop(space: Workspace, key: str) -> None:
+    """Raise what the training of a section would raise after its models were loaded."""
+    from tutelage.data.concerns import labelled, trainings
+    from tutelage.errors import DataError
+
+    stops, sources = {name: (stops, sources) for name, stops, sources in trainings(space.job)}[key]
+    if stops and not labelled(space.rows, "validation", sources):
+        raise DataError(
+            f"{key}.early_stop watches validation rows, and of {', '.join(sources)} none has a label",
+            fix=f"{key}.early_stop=null, or label rows and ask for some in data.sources.NAME.splits.validation",
+        )
 
 
 def _teacher_row(space: Workspace, choice: Planned, to_score: int) -> dict[str, Any]:

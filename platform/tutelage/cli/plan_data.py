@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tutelage.cli.console import Console
 
 SHOWN_CLASSES = 20
+ORDER = ("train", "validation", "test")
 
 
 def data_about(space: Workspace) -> dict[str, Any]:
@@ -29,24 +30,23 @@ def data_about(space: Workspace) -> dict[str, Any]:
 
 def _source(space: Workspace, name: str) -> dict[str, Any]:
     rows, facts = space.rows, space.facts.sources.get(name)
-    row: dict[str, Any] = {"source": name, **rows.counts[name]}
+    row: dict[str, Any] = {"source": name, **{split: rows.counts[name][split] for split in ORDER}}
     row["labelled"] = rows.labelled.get(name, 0)
     row["bad"] = sum(rows.bad.get(name, {}).values())
     row["read otherwise"] = sum(rows.remarks.get(name, {}).values())
     row["repeats"] = rows.repeats.get(name, 0)
     if facts:
         row["cut texts"] = facts.cut
-        row["unknown tokens"] = f"{100 * facts.unknown / max(1, facts.tokens):.2g} %"
+        row["unknown tokens"] = f"{100 * facts.unknown / max(1, facts.tokens):.3g} %"
     return row
 
 
 def _classes(classes: dict[str, dict[str, dict[str, int]]]) -> list[dict[str, Any]]:
     """Rows of each class by split, over all sources; those without a label last."""
-    splits = {split: None for parts in classes.values() for split in parts}
     names = {name: None for parts in classes.values() for counts in parts.values() for name in counts}
     found = []
     for name in sorted(names, key=lambda name: name == ""):
-        counts = {split: sum(parts[split][name] for parts in classes.values()) for split in splits}
+        counts = {split: sum(parts[split][name] for parts in classes.values()) for split in ORDER}
         if name or any(counts.values()):
             found.append({"class": name or "(no label)", **counts})
     return found

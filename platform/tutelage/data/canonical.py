@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tutelage.data.checks import BadRowError, Check, text_digest
@@ -15,6 +16,7 @@ from tutelage.errors import DataError
 UNKNOWN_LABEL = "unknown label"
 
 SHOWN_ROWS = 10
+SHOWN_PLACES = 3
 SHOWN_LABELS = 5
 
 
@@ -39,6 +41,8 @@ class BadRows:
     unknown_labels: dict[str, None] = field(default_factory=dict)
     remarks: Counter[str] = field(default_factory=Counter)
     """What was read otherwise than it stands in the file, or passed over; these rows are not bad."""
+    told: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """remark -> (file, row) of the first ones."""
     hint: str = ""
     """Which key would read the file better, as its reader thinks."""
 
@@ -48,6 +52,13 @@ class BadRows:
         kept = self.first.setdefault(reason, [])
         if len(kept) < SHOWN_ROWS:
             kept.append((file, row))
+
+    def places(self) -> dict[str, list[str]]:
+        """Reason or remark -> `file row 5` of the first ones."""
+        return {
+            reason: [f"{Path(file).name} row {row}" for file, row in places[:SHOWN_PLACES] if row]
+            for reason, places in (*self.first.items(), *self.told.items())
+        }
 
     def lines(self) -> str:
         """One line for each reason and file, with row numbers."""
@@ -67,7 +78,10 @@ def check_rows(batches: Iterator[RawRows], check: Check, bad: BadRows) -> Iterat
     for batch in batches:
         for flaw in batch.flaws:
             bad.add(flaw.reason, batch.file, flaw.row)
-        bad.remarks.update(remark.reason for remark in batch.remarks)
+        for remark in batch.remarks:
+            bad.remarks[remark.reason] += 1
+            bad.told.setdefault(remark.reason, []).append((batch.file, remark.row))
+            del bad.told[remark.reason][SHOWN_ROWS:]
         bad.hint = bad.hint or batch.hint
         good = GoodRows()
         keys = list(batch.values)

@@ -27,7 +27,7 @@ def concerns(job: JobConfig, rows: RowSet, facts: TokenFacts | None = None) -> l
         rows: what was counted while they were read.
         facts: what the student's tokenizer makes of them, where that is known.
     """
-    found = [*_labels(job, rows), *_rows(rows)]
+    found = [*_labels(job, rows), *_early_stop(job, rows), *_rows(rows)]
     return [*found, *(_tokens(job, facts) if facts else [])]
 
 
@@ -60,6 +60,28 @@ def _labels(job: JobConfig, rows: RowSet) -> Iterator[str]:
                 f"label '{most}' has {_share(counts[most], total)} labelled train rows; "
                 "always saying it is as often right"
             )
+
+
+def _early_stop(job: JobConfig, rows: RowSet) -> Iterator[str]:
+    """Trainings that will be refused, since they stop by validation rows that have no label."""
+    for key, stops, sources in trainings(job):
+        if stops and not labelled(rows, "validation", sources):
+            yield f"{key}.early_stop watches validation rows, and none of these has a label; remove it"
+
+
+def trainings(job: JobConfig) -> Iterator[tuple[str, bool, list[str]]]:
+    """Key of each `train` section, whether it stops early, and the sources that it would watch for that."""
+    for teacher in job.teachers:
+        if teacher.finetune:
+            key = f"teachers.{teacher.name}.finetune.train"
+            yield key, teacher.finetune.train.early_stop is not None, list(teacher.finetune.data)
+    yield "train", job.train.early_stop is not None, list(job.data.sources)
+
+
+def labelled(rows: RowSet, split: str, sources: list[str]) -> int:
+    """Rows of one split with a label."""
+    parts = [rows.classes[name][split] for name in sources if name in rows.classes]
+    return sum(sum(counts.values()) - counts[""] for counts in parts)
 
 
 def _rows(rows: RowSet) -> Iterator[str]:

@@ -25,6 +25,8 @@ class RowSet:
     """source -> rows left out because another source holds the same text out for validation or test."""
     remarks: dict[str, dict[str, int]] = field(default_factory=dict)
     """source -> what was read otherwise than it stands in the file, or passed over -> how often."""
+    places: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """source -> reason of either kind -> `file row 5` of the first ones."""
     classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """source -> split -> label -> rows; "" counts those without one. Other tasks have one label: labelled."""
     repeats: dict[str, int] = field(default_factory=dict)
@@ -51,11 +53,21 @@ def told(rows: RowSet) -> list[str]:
     lines = []
     for name, reasons in rows.bad.items():
         if reasons:
-            lines.append(f"{name}: left out {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")
+            lines.append(f"{name}: left out {_counted(rows, name, reasons)}")
             lines += [f"{name}: {rows.hints[name]}"] if name in rows.hints else []
     for name, count in rows.overlaps.items():
         if count:
             lines.append(f"{name}: left out {count} rows whose text another source holds out")
     for name, reasons in rows.remarks.items():
-        lines.append(f"{name}: {', '.join(f'{n} x {reason}' for reason, n in reasons.items())}")
+        lines.append(f"{name}: {_counted(rows, name, reasons)}")
     return lines
+
+
+def _counted(rows: RowSet, source: str, reasons: dict[str, int]) -> str:
+    """`2 x empty text (a.csv row 3, a.csv row 9), 1 x null text (a.csv row 5)`."""
+    words = []
+    for reason, count in reasons.items():
+        places = rows.places.get(source, {}).get(reason, [])
+        more = ", ..." if count > len(places) else ""
+        words.append(f"{count:,} x {reason}" + (f" ({', '.join(places)}{more})" if places else ""))
+    return ", ".join(words)

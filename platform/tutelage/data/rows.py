@@ -59,7 +59,7 @@ text that decides the split: the words, the context, the prompt.
 """
 TASK_SECTION_KEY = b"tutelage.task_section"
 
-FORMAT = "rows-2"
+FORMAT = "rows-3"
 """Raised when the same configuration and files would give another file."""
 _CHECKED = ("digest", "text", "label", "row")
 CHUNK_ROWS = 4096
@@ -135,6 +135,7 @@ def _write(
         labelled={},
         overlaps={c.name: r.overlaps for c, r in zip(checked, results, strict=True)},
         remarks={c.name: dict(c.bad.remarks) for c in checked if c.bad.remarks},
+        places={c.name: c.bad.places() for c in checked},
         hints={c.name: c.bad.hint for c in checked if c.bad.hint and c.bad.counts},
         repeats={c.name: len(g) - len(np.unique(g)) for c, g in zip(checked, groups, strict=True)},
     )
