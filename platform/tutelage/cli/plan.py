@@ -97,7 +97,7 @@ def _check_early_stop(space: Workspace, key: str) -> None:
     if stops and not labelled(space.rows, "validation", sources):
         raise DataError(
             f"{key}.early_stop watches validation rows, and of {', '.join(sources)} none has a label",
-            fix=f"{key}.early_stop=null, or label rows and ask for some in data.sources.NAME.splits.validation",
+            fix=f"{key}.early_stop=null, or give labelled rows to a source with splits.validation above 0",
         )
 
 
