@@ -24,6 +24,7 @@ from tutelage.models.describe import ModelCard, describe
 from tutelage.models.fingerprint import fingerprint
 from tutelage.progress import Progress, Stage
 from tutelage.run_log import FOLDER as LOG_FOLDER
+from tutelage.semantics import TRAINING
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def finetune_run(space: Workspace, teacher: TeacherConfig) -> str:
     job, base = space.job, space.bases[teacher.name]
     assert teacher.finetune is not None
     digest = digest_text(
+        f"training {TRAINING}",
         fingerprint(base.folder, tokenizer_of(teacher.tokenizer, base, space.home)),
         teacher.finetune.model_dump_json(),
         job.task.model_dump_json(),
@@ -112,7 +114,8 @@ def distill_run(space: Workspace, teachers: dict[str, str]) -> str:
     base = fingerprint(
         space.student.folder, tokenizer_of(space.job.student.tokenizer, space.student, space.home)
     )
-    digest = digest_text(job_digest(space.job), base, space.rows.fingerprint, *pairs)
+    code = f"training {TRAINING}"
+    digest = digest_text(code, job_digest(space.job), base, space.rows.fingerprint, *pairs)
     return f"{space.job.name}-distill-{digest[:8]}"
 
 

@@ -19,6 +19,7 @@ from actors.teacher import TeacherSpec
 from tutelage.config.remote import OpenAIRemote
 from tutelage.errors import ConfigError, TeacherError
 from tutelage.files import digest_file, digest_text
+from tutelage.semantics import SIGNALS
 from tutelage.signals.exchange import Reply, Request
 from tutelage.signals.spec import PayloadSpec
 
@@ -138,7 +139,13 @@ def remote_fingerprint(spec: TeacherSpec, identity: dict[str, Any]) -> str:
     remote = spec.remote
     assert remote is not None
     place = {"timeout_s", "retries", "batch", "max_reply_mb", "api_key_env", "insecure"}
-    parts = ["remote", remote.model_dump_json(exclude=place), spec.model, _sorted(identity)]
+    parts = [
+        "remote",
+        f"signals {SIGNALS}",
+        remote.model_dump_json(exclude=place),
+        spec.model,
+        _sorted(identity),
+    ]
     parts += [str(list(spec.label_order)), str(spec.max_tokens), spec.task.model_dump_json()]
     folder = Path(spec.tokenizer) if spec.tokenizer else None
     files = sorted({path for one in _TOKENIZER_FILES for path in folder.glob(one)}) if folder else []

@@ -31,6 +31,7 @@ from tutelage.data.examples import Batch, Examples
 from tutelage.files import digest_text
 from tutelage.objectives.competing import own_classes
 from tutelage.progress import Stage
+from tutelage.semantics import IMPORTANCE
 from tutelage.tasks import build_task
 
 PART = 256
@@ -72,7 +73,8 @@ class Measurement:
     def identity(self) -> str:
         """16 hex digits of all that decides the result."""
         return digest_text(
-            self.digest, self.task.model_dump_json(), self.examples, str(self.rows), self.kind, self.mode,
+            f"importance {IMPORTANCE}", self.digest, self.task.model_dump_json(), self.examples,
+            str(self.rows), self.kind, self.mode,
             self.per, str(self.seed), str(self.size), str(self.groups),
         )[:16]  # fmt: skip
 

@@ -19,6 +19,7 @@ from actors.evaluate import student_examples
 from actors.workspace import Workspace, open_workspace
 from tutelage.config import JobConfig
 from tutelage.config.data import Source
+from tutelage.config.load import decided_by_stream
 from tutelage.config.update import UpdateConfig
 from tutelage.continual.heads import grow
 from tutelage.continual.replay import load as load_buffer
@@ -30,6 +31,7 @@ from tutelage.errors import ConfigError, DataError
 from tutelage.files import digest_folder, digest_text
 from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.progress import Progress
+from tutelage.semantics import TRAINING
 
 OLD, HELD = "replay-", "heldout-"
 """Beginnings of the names of sources that replay earlier texts, and that are held out."""
@@ -57,7 +59,8 @@ class Update:
     def run(self) -> str:
         """The same version, data and settings give the same run."""
         space = self.space
-        digest = digest_text(self.data, self.config.model_dump_json(), str(space.job.seed))
+        code, stream = f"training {TRAINING}", decided_by_stream(space.job)
+        digest = digest_text(code, self.data, self.config.model_dump_json(), str(space.job.seed), stream)
         return f"{space.job.name}-update-{digest[:8]}"
 
     @property
@@ -178,7 +181,7 @@ def open_update(
     decides = [state.about.model, digest_folder(state.folder), *labels, job.data.on_bad_row]
     decides.append(str(job.data.max_tokens))
     for name, one in sources.items():
-        decides += [name, one.model_dump_json(), open_source(name, one, home, job.task).stamp]
+        decides += open_source(name, one, home, job.task).identity(one)
     decides += [spec.fingerprint for spec in teacher_specs(space, {})]
     data = digest_text(*decides)[:32]
     update = Update(space, config, version, state, known, list(sources), data)

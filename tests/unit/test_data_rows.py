@@ -213,13 +213,11 @@ def test_splits_larger_than_the_source_are_refused(tmp_path):
 # --- reuse -----------------------------------------------------------------------------------------
 
 
-def test_a_second_call_reads_no_file(tmp_path):
+def test_a_second_call_reads_no_row(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     config = job({"s": {"path": labelled(path, 20)}})
     first = read_rows(config, tmp_path / "home")
-    stat = path.stat()
-    path.write_bytes(b"x" * stat.st_size)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    monkeypatch.setattr("tutelage.data.sources.READERS", {})
     assert read_rows(config, tmp_path / "home") == first
 
 
@@ -227,8 +225,6 @@ def test_a_changed_file_or_setting_changes_the_fingerprint(tmp_path):
     path = tmp_path / "a.parquet"
     source = {"path": labelled(path, 20)}
     prints = [read_rows(job({"s": source}), tmp_path).fingerprint]
-    os.utime(path, ns=(0, 0))
-    prints.append(read_rows(job({"s": source}), tmp_path).fingerprint)
     labelled(path, 21)
     os.utime(path, ns=(0, 0))
     prints.append(read_rows(job({"s": source}), tmp_path).fingerprint)
@@ -261,3 +257,29 @@ def test_damaged_counts_are_reported(tmp_path):
     (rows.path.parent / "rows.json").write_text(json.dumps({"surprise": 1}))
     with pytest.raises(StoreError, match="is damaged"):
         read_rows(config, tmp_path)
+
+
+def test_small_local_files_are_known_by_their_bytes(tmp_path):
+    """Touched, moved and copied they are the same rows; other bytes of the same size and time are others."""
+    path = tmp_path / "a" / "rows.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"text": "good film", "label": "positive"}\n')
+    before = read_rows(job({"s": {"path": str(path)}}), tmp_path).fingerprint
+    os.utime(path, ns=(0, 0))
+    assert read_rows(job({"s": {"path": str(path)}}), tmp_path).fingerprint == before
+    moved = tmp_path / "b" / "other.jsonl"
+    moved.parent.mkdir()
+    path.rename(moved)
+    assert read_rows(job({"s": {"path": str(moved)}}), tmp_path).fingerprint == before
+    moved.write_text('{"text": "good rest", "label": "positive"}\n')
+    os.utime(moved, ns=(0, 0))
+    assert read_rows(job({"s": {"path": str(moved)}}), tmp_path).fingerprint != before
+
+
+def test_large_files_are_known_by_path_size_and_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("tutelage.data.sources.CONTENT_BYTES", 10)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "good film", "label": "positive"}\n')
+    before = read_rows(job({"s": {"path": str(path)}}), tmp_path).fingerprint
+    os.utime(path, ns=(0, 0))
+    assert read_rows(job({"s": {"path": str(path)}}), tmp_path).fingerprint != before

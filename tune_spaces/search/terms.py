@@ -20,6 +20,7 @@ from tutelage.config.load import job_digest
 from tutelage.errors import ConfigError
 from tutelage.files import atomic_write, digest_text
 from tutelage.models.fingerprint import fingerprint
+from tutelage.semantics import TRAINING
 
 TERMS = "terms.json"
 GUESSES = 3
@@ -52,6 +53,7 @@ def terms_of(space: Workspace, searched: Space, specs: list[TeacherSpec]) -> Ter
     job = space.job
     facts: dict[str, Any] = {
         "job": job_digest(job),
+        "semantics.training": TRAINING,
         "data": space.rows.fingerprint,
         "student": fingerprint(space.student.folder, space.student.folder),
         **{f"teachers.{spec.name}": spec.fingerprint for spec in specs},

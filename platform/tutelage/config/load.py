@@ -17,7 +17,9 @@ from tutelage.config.dump import is_leaf, to_yaml
 from tutelage.config.explain import validate_job
 from tutelage.config.job import JobConfig
 from tutelage.config.overrides import Origins, apply_overrides, environment_overrides, parse_override
+from tutelage.config.runtime import StreamConfig
 from tutelage.config.shape import dotted
+from tutelage.config.store import StoreConfig
 from tutelage.config.yaml_source import KeyPath, parse_yaml
 from tutelage.errors import ConfigError
 from tutelage.files import digest_text
@@ -32,16 +34,27 @@ _TEACHER_PLACE = {
     "remote": {"timeout_s", "retries", "batch", "max_reply_mb", "api_key_env", "insecure"},
 }
 
+_STREAM_DECIDES: dict[str, Any] = {"on_loss": True, "planner": True, "store": {"max_gb"}}
+"""A teacher that is lost may be left out; the planner's figures choose what each teacher sends."""
+_STREAM_PLACE = {name: True for name in StreamConfig.model_fields if name not in _STREAM_DECIDES} | {
+    "store": set(StoreConfig.model_fields) - {"max_gb"}
+}
+
 WHERE_IT_RUNS: dict[str, Any] = {
     "ray": True,
     "serve": True,
     "search": True,
-    "stream": True,
+    "stream": _STREAM_PLACE,
     "update": True,
     "train": _TRAIN_PLACE,
     "teachers": {"__all__": {**_TEACHER_PLACE, "finetune": {"train": _TRAIN_PLACE}}},
 }
 """Keys that say where and how fast a job runs, and what is searched; they are no part of its digest."""
+
+
+def decided_by_stream(job: JobConfig) -> str:
+    """The keys of `stream` that decide a result, as JSON."""
+    return job.stream.model_dump_json(include=_STREAM_DECIDES)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _fingerprint(job: JobConfig, opened: list[OpenSource]) -> str:
     if job.task.type != "sequence-classification":
         parts.append(job.task.model_dump_json())
     for source in opened:
-        parts += [source.name, job.data.sources[source.name].model_dump_json(), source.stamp]
+        parts += source.identity(job.data.sources[source.name])
     return digest_text(*parts)[:32]
 
 

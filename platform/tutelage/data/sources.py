@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from tutelage.config.data import CatalogSource, FileSource, Source
 from tutelage.config.task import Task
@@ -23,13 +26,15 @@ from tutelage.data.labels import LabelMap
 from tutelage.data.raw import Dialect, RawRows, Reader, Wanted
 from tutelage.data.text_lines import read_jsonl, read_text
 from tutelage.errors import DataError, StoreError
-from tutelage.files import digest_text, is_url
+from tutelage.files import digest_file, digest_text, is_url
 from tutelage.progress import Stage
 
 ENDINGS = {
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
 }  # fmt: skip
+CONTENT_BYTES = 1 << 30
+"""Local files up to so large are known by their bytes: reading one takes about a second, once a command."""
 COMPRESSED = (".gz", ".bz2", ".xz")
 READERS: dict[str, Reader] = {
     "parquet": read_parquet, "arrow": read_arrow, "jsonl": read_jsonl, "csv": read_csv, "tsv": read_tsv,
@@ -43,8 +48,16 @@ class OpenSource:
 
     name: str
     stamp: str
-    """Changes when the content does: path, size and time of each file, or a content digest."""
+    """Changes when the content does: digests of it, or path, size and time of each file."""
     read: Callable[[], Iterator[RawRows]]
+    by_content: bool = False
+    """The stamp is of the bytes alone, wherever the files lie."""
+
+    def identity(self, source: Source) -> list[str]:
+        """All that decides the rows: the name, the section, the content. A path counts where content is not
+        known."""
+        section = source.model_dump_json(exclude={"path"} if self.by_content else None)
+        return [self.name, section, self.stamp]
 
 
 def open_source(name: str, source: Source, home: Path, task: Task, stage: Stage | None = None) -> OpenSource:
@@ -65,7 +78,7 @@ def open_source(name: str, source: Source, home: Path, task: Task, stage: Stage 
     if source.limit is None:
         return opened
     limit = source.limit
-    return OpenSource(name, opened.stamp, lambda: _at_most(opened.read(), limit))
+    return replace(opened, read=lambda: _at_most(opened.read(), limit))
 
 
 def _at_most(batches: Iterator[RawRows], limit: int) -> Iterator[RawRows]:
@@ -103,7 +116,12 @@ def _open_files(name: str, source: FileSource, keys: dict[str, str], labels: fro
             with opened_file(fs, file, wanted) as handle:
                 yield from READERS[file.format](handle, wanted)
 
-    return OpenSource(name, digest_text(*(file.stamp for file in files)), read)
+    contents = [content_of(fs, file) for file in files]
+    known = [content for content in contents if content]
+    whole = len(known) == len(files)
+    return OpenSource(
+        name, digest_text(*(known if whole else (f.stamp for f in files))), read, by_content=whole
+    )
 
 
 @contextmanager
@@ -202,6 +220,23 @@ def _format(path: str, asked: str) -> str:
     if asked == "auto":
         return found
     return "tsv" if asked == "csv" and found == "tsv" else asked
+
+
+def content_of(fs: Any, file: File) -> str:
+    """What a small local file holds and how it is read; "" for one that is large or elsewhere."""
+    if not isinstance(fs, LocalFileSystem):
+        return ""
+    found = os.stat(file.path)
+    if found.st_size > CONTENT_BYTES:
+        return ""
+    # Nobody can set the time of the last change of a file's own record, as its other times can be set.
+    return f"{file.format} {_digest(file.path, found.st_size, found.st_ctime_ns)}"
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: str, _size: int, _ctime_ns: int) -> str:
+    """Once a process for each state of a file."""
+    return digest_file(Path(path))
 
 
 def _stamp(fs: Any, path: str) -> str:
