@@ -27,9 +27,10 @@ from serve_apps.schemas import VersionRef
 from tests.ray.conftest import CPUS
 from tests.ray.leftovers import free_cpus
 from tests.ray.processes import python
-from tests.unit.serve_samples import VECTORS_VC, probed_folder, version_folder, write_onnx
+from tests.unit.serve_samples import VECTORS_VC, probed_folder, word_tokenizer, write_onnx
 from tutelage.config.runtime import ServeConfig
 from tutelage.errors import ConfigError, DeployError, ServeError
+from tutelage.export.probes import AGAIN
 
 pytestmark = pytest.mark.ray
 
@@ -83,6 +84,7 @@ def test_it_says_what_it_serves(endpoint: Endpoint) -> None:
         "model": "films",
         "version": "aaaa",
         "variant": "int8",
+        "answers_with": "int8",
         "labels": ["negative", "positive"],
         "max_tokens": 8,
         "lineage": {"run": "films-1"},
@@ -252,11 +254,15 @@ def all_cpus_taken() -> Iterator[None]:
 
 
 def test_a_version_that_does_not_load_is_told_with_its_reason(endpoint: Endpoint, tmp_path: Path) -> None:
-    """The replica's own exception reaches the caller, and nothing of the app is left."""
-    broken = version_folder(tmp_path / "broken", labels=["a", "b", "c"])
-    with pytest.raises(ServeError, match="2 logits for 3 labels") as caught:
-        deploy(broken, VersionRef(name="broken", id="cccc"), CONFIG, "broken", route="/broken")
-    assert caught.value.fix == "export the version again"
+    """The replica's own exception reaches the caller, and nothing of the endpoint is left."""
+    broken = probed_folder(tmp_path / "broken")
+    word_tokenizer(lower=False).save(str(broken / "tokenizer.json"))
+    with pytest.raises(
+        DeployError, match=r"ModelError: probe '.*' .* is read as \d tokens.*in training"
+    ) as caught:
+        deploy(broken, VersionRef(name="broken", id="cccc"), CONFIG)
+    assert (caught.value.exit_code, caught.value.fix) == (1, AGAIN)
+    assert set(RayServe().applications()) == {"films"}
     assert endpoint.ask(["good"]).predictions[0].label == "positive"
 
 
