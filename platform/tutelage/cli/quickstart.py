@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from statistics import median
@@ -125,6 +125,7 @@ def example() -> Path:
 def _served(job: Job, exported: Exported, name: str) -> Iterator[Endpoint]:
     """Deploy the version; take it down again at the end."""
     from serve_apps.deploy import undeploy
+    from tutelage.errors import ConfigError
 
     with job.console.stage("deploy") as stage:
         endpoint = _deploy(job, exported.version, name, replace=False)
@@ -132,7 +133,8 @@ def _served(job: Job, exported: Exported, name: str) -> Iterator[Endpoint]:
     try:
         yield endpoint
     finally:
-        undeploy(name)
+        with suppress(ConfigError):  # somebody took it down already
+            undeploy(name)
 
 
 def _endpoint_name(job: Job, session: Session) -> str:
