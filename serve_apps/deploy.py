@@ -34,7 +34,7 @@ def deploy(
         config: the `serve` section; port 0 takes a free one.
         name: the endpoint's; the version's when null.
         route: the path below which it answers; the one that it has, else `/NAME`, when null.
-        ready_s: how long the new replicas may take, waiting for CPUs included.
+        ready_s: how long a candidate may take, and then the new replicas, waiting for CPUs included.
         replace: False refuses the name of an endpoint that is there.
         tell: hears of each change while it waits.
 

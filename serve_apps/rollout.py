@@ -59,7 +59,7 @@ class Rollout:
     pause: Callable[[float], None] = time.sleep
 
     def put(self, target: Target, limit_s: float, *, replace: bool = True) -> None:
-        """Have the endpoint answer with the target.
+        """Have the endpoint answer with the target. Candidate and replicas have `limit_s` seconds each.
 
         Raises:
             ConfigError: name or route belong to something else.
@@ -67,9 +67,9 @@ class Rollout:
                 before goes on; an endpoint that was not there before is not there after.
         """
         before = check_place(target, self.place.applications(), replace=replace)
-        deadline = self.clock() + limit_s
         if before is not None:
-            self._prove(target, before, deadline)
+            self._prove(target, before, limit_s)
+        deadline = self.clock() + limit_s
         try:
             self.place.run(target)
             self._wait(target, deadline)
@@ -82,9 +82,9 @@ class Rollout:
                 raise _kept(error, before) from error
             raise
 
-    def _prove(self, target: Target, before: Running, deadline: float) -> None:
+    def _prove(self, target: Target, before: Running, limit_s: float) -> None:
         try:
-            self.place.prove(target, deadline - self.clock(), self.tell)
+            self.place.prove(target, limit_s, self.tell)
         except TutelageError as error:
             raise _kept(error, before) from error
 
