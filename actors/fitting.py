@@ -19,6 +19,7 @@ from tutelage.models.describe import (
 )
 from tutelage.models.head import read_config
 from tutelage.models.padding import check_padding, padding_side
+from tutelage.models.positions import usable_tokens
 from tutelage.tokenizer import check_fast, check_room, load_tokenizer, read_texts
 
 _PROBE = "a b"
@@ -59,6 +60,13 @@ def check_shape(job: JobConfig, student: ModelCard) -> None:
     from tutelage.models.architecture import check_method, student_config, weights_of
 
     config = student_config(job.student.architecture, student.folder, job.task)
+    limit = usable_tokens(config)
+    if limit is not None and job.data.max_tokens > limit:
+        raise ModelError(
+            f"student.architecture: data.max_tokens is {job.data.max_tokens}, a {config.model_type} with the "
+            f"positions of {student.folder} has {limit}",
+            fix=f"data.max_tokens={limit} or less",
+        )
     check_method(job.student.method, config, read_config(student.folder))
     weights_of(config, job.task.type)  # builds it without its numbers
 

@@ -65,6 +65,16 @@ def test_the_right_limit_is_named_and_it_is_accepted(place: Path, family: str) -
     checked(place, folder, max_tokens=64)
 
 
+def test_a_student_of_another_architecture_has_places_of_its_own(place: Path) -> None:
+    """DeBERTa has no limit; a BERT with its vocabulary has one."""
+    shape = {"family": "bert", "depth": 1, "width": 16, "heads": 2}
+    base = model(place, "deberta-v2")
+    checked(place, base, {"model": base}, 512)
+    error = refused(place, base, {"model": base}, 65, architecture=shape)
+    assert error.fix == "data.max_tokens=64 or less"
+    checked(place, base, {"model": base}, 64, architecture=shape)
+
+
 def test_a_teacher_that_is_shorter_than_the_job_is_named_with_the_key_that_helps(place: Path) -> None:
     short, student = model(place, "roberta", positions=30), model(place, "deberta-v2")
     error = refused(place, student, {"model": short}, max_tokens=40)
