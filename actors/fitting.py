@@ -18,11 +18,12 @@ from tutelage.models.describe import (
     teacher_label_order,
 )
 from tutelage.models.head import read_config
-from tutelage.models.padding import check_padding, padding_side
+from tutelage.models.padding import check_padding, padding_side, reads_padding
 from tutelage.models.positions import usable_tokens
 from tutelage.tokenizer import check_fast, check_room, load_tokenizer, read_texts
 
 _PROBE = "a b"
+_TEACHES = "take another model here; as a ready-made teacher of sequence-classification it can be used"
 
 
 def check_models(job: JobConfig, student: ModelCard, bases: dict[str, ModelCard], home: Path) -> None:
@@ -67,6 +68,7 @@ def check_shape(job: JobConfig, student: ModelCard) -> None:
             f"positions of {student.folder} has {limit}",
             fix=f"data.max_tokens={limit} or less",
         )
+    _check_mask("student.architecture.family", config, "take another family")
     check_method(job.student.method, config, read_config(student.folder))
     weights_of(config, job.task.type)  # builds it without its numbers
 
@@ -89,6 +91,7 @@ def _check_teacher(teacher: TeacherConfig, card: ModelCard, tokenizer: Any, job:
     _check_read(key, card, tokenizer, job.task, limit)
     if job.task.type != "sequence-classification":
         check_fast(tokenizer, f"{key}.tokenizer")
+        _check_mask(f"{key}.model", read_config(card.folder), "name another model")
 
 
 def _check_read(key: str, card: ModelCard, tokenizer: Any, task: Task, limit: int) -> None:
@@ -101,6 +104,7 @@ def _check_trained(key: str, card: ModelCard, tokenizer: Any, task: Task, limit:
     """What is trained here must also be exported and served: rows padded behind, of one type of token."""
     _check_read(key, card, tokenizer, task, limit)
     check_fast(tokenizer, f"{key}.tokenizer")
+    _check_mask(f"{key}.model", read_config(card.folder), _TEACHES)
     if task.type != "sequence-classification":
         return
     types = read_texts(tokenizer, [_PROBE], limit)[0].types
@@ -112,5 +116,14 @@ def _check_trained(key: str, card: ModelCard, tokenizer: Any, task: Task, limit:
             if not typed
             else f"{key}.model: the tokenizer of a {card.architecture} gives special tokens a type of their "
             "own, which neither a training nor an endpoint passes on",
-            fix="take another model here; as a ready-made teacher it can be used",
+            fix=_TEACHES,
+        )
+
+
+def _check_mask(key: str, config: Any, fix: str) -> None:
+    if reads_padding(config):
+        raise ModelError(
+            f"{key}: a {config.model_type} reads its padding, mask or not, so an answer would depend on the "
+            "texts beside it",
+            fix=fix,
         )

@@ -118,12 +118,24 @@ def test_a_classifier_without_a_padding_token_is_refused_and_the_advice_helps(
     checked(place, model(place, "bert"), {"model": str(folder)})
 
 
-def test_a_model_that_answers_from_the_last_place_teaches_and_is_not_trained(place: Path) -> None:
-    xlnet = model(place, "xlnet")
-    checked(place, model(place, "bert"), {"model": xlnet})
-    assert "give" in refused(place, xlnet).problem
-    made = {"model": xlnet, "finetune": {"data": {"one": {}}}}
-    assert "as a ready-made teacher it can be used" in refused(place, model(place, "bert"), made).fix
+@pytest.mark.parametrize(
+    ("family", "why"), [("xlnet", "a type of their own"), ("convbert", "reads its padding")]
+)
+def test_a_model_whose_answer_depends_on_padding_teaches_and_is_not_trained(
+    place: Path, family: str, why: str
+) -> None:
+    folder = model(place, family)
+    checked(place, model(place, "bert"), {"model": folder})
+    assert why in refused(place, folder).problem
+    made = {"model": folder, "finetune": {"data": {"one": {}}}}
+    assert (
+        "as a ready-made teacher of sequence-classification" in refused(place, model(place, "bert"), made).fix
+    )
+
+
+def test_a_shape_whose_answers_would_depend_on_padding_is_refused(place: Path) -> None:
+    shape = {"family": "convbert", "depth": 1, "width": 16, "heads": 2}
+    assert "reads its padding" in refused(place, model(place, "bert"), architecture=shape).problem
 
 
 @pytest.mark.parametrize("limit", [1, 2])

@@ -27,7 +27,7 @@ from tutelage.tokenizer import read_texts
 
 pytestmark = pytest.mark.unit
 
-KINDS = ["bert", "roberta", "albert", "deberta-v2", "xlnet", "t5", "gpt2", "modernbert"]
+KINDS = ["bert", "roberta", "albert", "deberta-v2", "xlnet", "t5", "gpt2", "modernbert", "convbert"]
 POSITIONS = 61
 """The limit of the models here: no multiple of anything, and texts reach beyond it."""
 LEAST = 4

@@ -11,6 +11,14 @@ from typing import Any, Literal
 from tutelage.config.task import TaskName
 from tutelage.errors import ModelError
 
+_READ_PADDING = frozenset({"convbert", "fnet", "nystromformer", "yoso", "mra", "funnel"})
+"""Families that mix rows with what fills them, mask or not: convolutions, Fourier transforms, landmarks."""
+
+
+def reads_padding(config: Any) -> bool:
+    """Whether an answer depends on how far the row is filled up, and so on the texts beside it."""
+    return str(config.model_type) in _READ_PADDING
+
 
 def padding_side(config: Any) -> Literal["left", "right"]:
     """Where the padding goes: in front for XLNet, which answers from the last place of a row."""

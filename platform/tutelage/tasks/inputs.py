@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.data.padding import mask_rows, pad_rows, padded_width
-from tutelage.models.padding import padding_side, padding_token
+from tutelage.models.padding import padding_side, padding_token, reads_padding
 
 Ints = NDArray[np.int32]
 
@@ -32,11 +32,13 @@ def padded(
 ) -> dict[str, Tensor]:
     """Padded tokens on the model's device: int64 [B, T] each; T never goes beyond `max_tokens`.
 
-    They are padded on the right, or on the left for a model that answers from its last place. Token types
-    are left out where the model does not take them.
+    They are padded on the right, or on the left for a model that answers from its last place. T is that of
+    the longest row for a model that reads its padding. Token types are left out where the model does not
+    take them.
     """
     lengths = [len(row) for row in ids]
-    width, side = padded_width(max(lengths, default=1), max_tokens), padding_side(model.config)
+    longest, side = max(lengths, default=1), padding_side(model.config)
+    width = max(1, longest) if reads_padding(model.config) else padded_width(longest, max_tokens)
     arrays = {
         "input_ids": pad_rows(ids, padding_token(model.config, tokenizer), width, side),
         "attention_mask": mask_rows(lengths, width, side),

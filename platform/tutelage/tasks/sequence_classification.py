@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tutelage.data.examples import Batch
 from tutelage.models.load import load_classifier
+from tutelage.models.padding import reads_padding
 from tutelage.objectives import Dense
 from tutelage.signals.exchange import Request, batch_digest
 from tutelage.signals.packet import Counts
@@ -46,9 +47,11 @@ class SequenceClassificationKind:
     def score(self, model: Any, tokenizer: Any, request: Request, max_tokens: int) -> TeacherRows:
         """Logits [B, C] in the model's own order of classes."""
         found = read_texts(tokenizer, request.texts, max_tokens)
-        types = [tokens.types for tokens in found]
-        inputs = padded(model, tokenizer, [tokens.ids for tokens in found], max_tokens, types)
-        return TeacherRows(model(**inputs).logits.float(), np.ones(len(request), np.int32))
+        logits_BC = torch.empty(len(found), model.config.num_labels, device=model.device)
+        for rows in _together(model, [len(tokens.ids) for tokens in found]):
+            ids, types = [found[n].ids for n in rows], [found[n].types for n in rows]
+            logits_BC[rows] = model(**padded(model, tokenizer, ids, max_tokens, types)).logits.float()
+        return TeacherRows(logits_BC, np.ones(len(request), np.int32))
 
     def student(self, output: Any, batch: Batch) -> StudentRows:
         """Logits [B, C]."""
@@ -63,3 +66,10 @@ class SequenceClassificationKind:
     def place(self, values_RV: Tensor, lengths_N: Counts, rows: StudentRows, batch: Batch) -> Dense:
         """The rows as they are."""
         return Dense(*spread(values_RV, lengths_N, rows.examples_P))
+
+
+def _together(model: Any, lengths: Sequence[int]) -> list[list[int]]:
+    """Which texts may share a batch: all, or those of one length for a model that reads its padding."""
+    if not reads_padding(model.config):
+        return [list(range(len(lengths)))]
+    return [[n for n, own in enumerate(lengths) if own == length] for length in sorted(set(lengths))]

@@ -83,7 +83,7 @@ FAMILIES: dict[str, Family] = {
     "big_bird": Family(
         "BigBirdConfig",
         "unigram",
-        options={"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
+        options={"attention_type": "block_sparse", "block_size": 16, "num_random_blocks": 1},
     ),
     "nystromformer": Family(
         "NystromformerConfig", "unigram", options={"num_landmarks": 64, "segment_means_seq_len": 64}
