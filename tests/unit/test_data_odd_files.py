@@ -289,3 +289,14 @@ def test_the_marks_of_encodings_are_all_told_apart() -> None:
     assert marked("这部电影,好\n服务太差,坏\n".encode("utf-16-be")) == "utf-16-be"
     assert marked(b"plain") is None
     assert marked(b"a text with a \0 in it, as some exports write") is None
+
+
+def test_labels_that_are_still_to_come_are_looked_at_before_they_are_task_labels(tmp_path: Path) -> None:
+    """An update asks what classes new data brings: from a mapping, a column, and a source's one label."""
+    from actors.update.labels import all_labels
+
+    (tmp_path / "a.csv").write_text("text,label\na,1\nb,2\nc,positive\n")
+    columns = {"path": str(tmp_path / "a.csv"), "labels": {"1": "mixed"}}
+    config = job({"a": columns, "b": {"path": str(tmp_path / "a.csv"), "label": "other"}})
+    known = ["negative", "positive"]
+    assert all_labels(config, config.data.sources, known, tmp_path) == [*known, "2", "mixed", "other"]

@@ -41,7 +41,7 @@ class LabelMap:
                     else "map to a task label, or add this one to task.labels",
                 )
         self.index.update({raw: self.index[label] for raw, label in mapping.items()})
-        self.numbers_are_indices = not mapping and not any(_is_number(label) for label in labels)
+        self.numbers_are_indices = _by_number(labels, mapping)
 
     def __call__(self, value: object) -> int:
         """The index, or -1 for no label. Raises UnknownLabelError."""
@@ -55,10 +55,15 @@ class LabelMap:
             return int(text)
         raise UnknownLabelError(text)
 
-    def spellings(self) -> frozenset[str]:
-        """All texts that stand for a label."""
-        numbers = map(str, range(len(self.labels))) if self.numbers_are_indices else ()
-        return frozenset([*self.index, *numbers])
+
+def spellings(labels: list[str], mapping: dict[str, str]) -> frozenset[str]:
+    """All texts that stand for a label; what the source maps may lead to labels that are still to come."""
+    numbers = map(str, range(len(labels))) if _by_number(labels, mapping) else ()
+    return frozenset([*labels, *mapping, *numbers])
+
+
+def _by_number(labels: list[str], mapping: dict[str, str]) -> bool:
+    return not mapping and not any(_is_number(label) for label in labels)
 
 
 def label_text(value: object) -> str | None:

@@ -22,7 +22,7 @@ from tutelage.data import catalog
 from tutelage.data.arrow_rows import read_arrow, read_parquet
 from tutelage.data.delimited import read_csv, read_tsv
 from tutelage.data.hub import open_hub
-from tutelage.data.labels import LabelMap
+from tutelage.data.labels import spellings
 from tutelage.data.raw import Dialect, RawRows, Reader, Wanted
 from tutelage.data.text_lines import read_jsonl, read_text
 from tutelage.errors import DataError, StoreError
@@ -69,8 +69,7 @@ def open_source(name: str, source: Source, home: Path, task: Task, stage: Stage 
     """
     keys = source.columns.read(task.type)
     if isinstance(source, FileSource):
-        known = LabelMap(name, task.labels, dict(source.labels)).spellings()
-        opened = _open_files(name, source, keys, known)
+        opened = _open_files(name, source, keys, spellings(list(task.labels), dict(source.labels)))
     elif isinstance(source, CatalogSource):
         opened = _open_catalog(name, source, home, keys, stage)
     else:
