@@ -233,7 +233,7 @@ def test_the_quickstart_serves_no_candidate_that_its_gate_stopped(
 ) -> None:
     from tutelage.cli import quickstart, update, update_order
 
-    served: list[str] = []
+    served: list[tuple[str, str]] = []
     version = SimpleNamespace(ref="tiny:1")
     candidate: Any = SimpleNamespace(
         version=version, verdict=SimpleNamespace(passed=passed, problems=("fell",))
@@ -249,13 +249,13 @@ def test_the_quickstart_serves_no_candidate_that_its_gate_stopped(
     words: list[str] = []
     monkeypatch.setattr(update, "make_candidate", lambda o, u, s, said: words.append(said) or candidate)
     monkeypatch.setattr("serve_apps.client.asking", nothing)
-    monkeypatch.setattr(quickstart, "_deploy", lambda job, one: served.append(one.ref))
+    monkeypatch.setattr(quickstart, "_deploy", lambda job, one, name: served.append((one.ref, name)))
     console: Any = SimpleNamespace(stage=nothing, warn=lambda text: None)
     job: Any = SimpleNamespace(console=console)
     exported: Any = SimpleNamespace(version=version)
     running_at: Any = SimpleNamespace(url="http://here")
     session: Any = None
-    found = quickstart._learn(job, exported, running_at, session, "catalog:reviews/nyt", ["a.b=1"])
+    found = quickstart._learn(job, exported, running_at, "shop", session, "catalog:reviews/nyt", ["a.b=1"])
     assert found is candidate
-    assert served == (["tiny:1"] if passed else [])
+    assert served == ([("tiny:1", "shop")] if passed else [])
     assert words == ["tutelage update tiny:1 --data catalog:reviews/nyt --name nyt a.b=1"]
