@@ -13,6 +13,7 @@ from tests.unit.registry_samples import card, model_folder
 from tutelage.cli.main import Verb, main
 from tutelage.files import home
 from tutelage.registry import Registry, Version, open_registry
+from tutelage.registry.tables import LeaseRow
 
 pytestmark = pytest.mark.unit
 
@@ -150,3 +151,13 @@ def test_a_run_is_released_from_its_holder_who_is_named(registry: Registry) -> N
     code, _, err = call("runs", "release", "d-1")
     assert code == 3
     assert "is interrupted already" in err
+
+
+def test_a_running_run_whose_heart_is_silent_shows_for_how_long(registry: Registry) -> None:
+    registry.runs.start("d-1", "distill", "reviews", "", digest="abc")
+    assert "running  " in call("runs", "ls")[1]
+    with registry.database.touch() as session:
+        lease = session.get(LeaseRow, "d-1")
+        assert lease is not None
+        lease.beat = registry.database.now(session) - 125
+    assert "running, silent 2 min 05 s" in call("runs", "ls")[1]

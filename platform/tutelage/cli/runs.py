@@ -49,7 +49,7 @@ def ls(
                 run.run_id,
                 run.kind,
                 run.job_name,
-                run.status,
+                _status(run),
                 _time(run.started)[:16].replace("T", " "),
                 "" if run.seconds is None else duration(run.seconds),
                 _figure(run, "loss"),
@@ -165,6 +165,15 @@ def again(kind: str, run_id: str) -> str | None:
     if kind == "update":
         return None  # it takes data, which only a finished update has recorded
     return f"tutelage runs show {run_id} --config > {run_id}.yaml && tutelage {kind} {run_id}.yaml --fresh"
+
+
+def _status(run: Run) -> str:
+    """As it is, with the age of the last sign of life where one is overdue."""
+    from tutelage.cli.text import duration
+    from tutelage.registry.leases import BEAT_S
+
+    late = run.silent_s is not None and run.silent_s > 2 * BEAT_S
+    return f"{run.status}, silent {duration(run.silent_s or 0.0)}" if late else run.status
 
 
 def _figure(run: Run, name: str) -> str:
