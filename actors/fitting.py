@@ -17,6 +17,7 @@ from tutelage.models.describe import (
     check_vocabulary_size,
     teacher_label_order,
 )
+from tutelage.models.exportable import export_fault
 from tutelage.models.head import read_config
 from tutelage.models.padding import check_padding, padding_side, reads_padding
 from tutelage.models.positions import usable_tokens
@@ -71,6 +72,14 @@ def check_shape(job: JobConfig, student: ModelCard) -> None:
     _check_mask("student.architecture.family", config, "take another family")
     check_method(job.student.method, config, read_config(student.folder))
     weights_of(config, job.task.type)  # builds it without its numbers
+
+
+def model_concerns(job: JobConfig, student: ModelCard) -> list[str]:
+    """What a later verb refuses of a student that can be trained: a sentence each."""
+    shape = job.student.architecture
+    family = read_config(student.folder).model_type if shape is None else shape.family
+    fault = export_fault(job.task.type, str(family))
+    return [f"the student is for transformers alone, no version and no endpoint: {fault}"] if fault else []
 
 
 def tokenizer_of(tokenizer: str | None, model: ModelCard, home: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.fetched import model_folder
-from actors.fitting import check_models, tokenizer_of
+from actors.fitting import check_models, model_concerns, tokenizer_of
 from tutelage.config import JobConfig
 from tutelage.config.load import job_digest
 from tutelage.config.models import TeacherConfig
@@ -54,8 +54,8 @@ class Workspace:
 
     @property
     def concerns(self) -> list[str]:
-        """What is worth a warning in the rows; empty where all is sane."""
-        return concerns(self.job, self.rows, self.facts)
+        """What is worth a warning in the rows and the student; empty where all is sane."""
+        return [*concerns(self.job, self.rows, self.facts), *model_concerns(self.job, self.student)]
 
     def tokens_of(self, tokenizer: str) -> Path:
         """The tokenised rows for a tokenizer folder."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from actors.fitting import check_models
 from actors.teacher import Teacher, TeacherSpec
 from serve_apps.predictor import Predictor
 from tutelage.cli.quiet import quiet_libraries
+from tutelage.config import JobConfig
 from tutelage.config.runtime import ExportConfig
 from tutelage.config.task import SequenceClassification
 from tutelage.data.padding import mask_rows, pad_rows
 from tutelage.errors import TutelageError
 from tutelage.export.student import Probe, export_student
+from tutelage.models.describe import describe
 from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.signals.exchange import Request
 from tutelage.signals.spec import PayloadSpec
@@ -52,12 +56,28 @@ def texts() -> list[str]:
     return [" ".join([text] * (1 + 3 * (n % 3))) for n, text in enumerate(sentences(12, seed=3))]
 
 
+def check(place: Path, teacher: str, student: str) -> None:
+    """Ask what a job with these models is asked before it starts. Raises TutelageError."""
+    job = JobConfig.model_validate(
+        {
+            "name": "families",
+            "task": {"labels": list(LABELS)},
+            "data": {"sources": {"one": {"path": "one.jsonl"}}, "max_tokens": LIMIT},
+            "teachers": [{"name": "one", "model": teacher}],
+            "student": {"model": student},
+            "objectives": [{"type": "kl"}],
+        }
+    )
+    check_models(job, describe(student), {"one": describe(teacher)}, place)
+
+
 def plain(folder: str) -> NDArray[np.float32]:
     """[N, C] by transformers alone, each text by itself."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
     auto: Any = AutoModelForSequenceClassification
     model = auto.from_pretrained(folder).eval()
+    # AutoTokenizer takes a class of its own for Qwen2, whatever the folder says.
     words: Any = PreTrainedTokenizerFast if "Qwen" in type(model).__name__ else AutoTokenizer
     tokenizer = words.from_pretrained(folder)
     with torch.inference_mode():
@@ -100,19 +120,20 @@ def by_predictor(folder: str, out: Path) -> NDArray[np.float64]:
 
 def measure(name: str, place: Path) -> Line:
     """The line of one family."""
-    folder = tiny_family(name, place / name)
+    folder, fits = tiny_family(name, place / name), tiny_family("bert", place / "fits")
     wanted_NC = plain(folder)
     logs_NC = torch.log_softmax(torch.from_numpy(wanted_NC).double(), 1).numpy()
 
-    def difference(answer: Any, wanted: Any) -> float | str:
+    def difference(answer: Callable[[], Any], wanted: Any, teacher: str, student: str) -> float | str:
         try:
+            check(place, teacher, student)
             return float(np.abs(answer() - wanted).max())
         except TutelageError as error:
-            return error.problem.splitlines()[0]
+            return "refused: " + error.problem.partition(": ")[2].replace(str(place) + "/", "")
 
     return Line(
-        difference(lambda: by_teacher(folder), wanted_NC),
-        difference(lambda: by_predictor(folder, place / f"{name}-out"), logs_NC),
+        difference(lambda: by_teacher(folder), wanted_NC, folder, fits),
+        difference(lambda: by_predictor(folder, place / f"{name}-out"), logs_NC, fits, folder),
     )
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from actors.fitting import check_models
+from actors.fitting import check_models, model_concerns
 from tutelage.config import JobConfig
+from tutelage.config.runtime import ExportConfig
 from tutelage.errors import DataError, ModelError, TutelageError
+from tutelage.export.onnx import export_onnx
 from tutelage.models.describe import describe
 from tutelage.testing import LABELS, small_tokenizer, tiny_family
 
@@ -27,9 +29,9 @@ def model(place: Path, family: str, **more: Any) -> str:
     return str(folder) if folder.is_dir() else tiny_family(family, folder, **more)
 
 
-def checked(
+def job_of(
     place: Path, student: str, teacher: dict[str, Any] | None = None, max_tokens: int = 64, **more: Any
-) -> None:
+) -> JobConfig:
     whole = {
         "name": "small",
         "task": {"labels": list(LABELS)},
@@ -38,7 +40,13 @@ def checked(
         "student": {"model": student, **more},
         "objectives": [{"type": "kl"}],
     }
-    job = JobConfig.model_validate(whole)
+    return JobConfig.model_validate(whole)
+
+
+def checked(
+    place: Path, student: str, teacher: dict[str, Any] | None = None, max_tokens: int = 64, **more: Any
+) -> None:
+    job = job_of(place, student, teacher, max_tokens, **more)
     bases = {one.name: describe(one.model) for one in job.teachers}
     check_models(job, describe(student), bases, place)
 
@@ -136,6 +144,19 @@ def test_a_model_whose_answer_depends_on_padding_teaches_and_is_not_trained(
 def test_a_shape_whose_answers_would_depend_on_padding_is_refused(place: Path) -> None:
     shape = {"family": "convbert", "depth": 1, "width": 16, "heads": 2}
     assert "reads its padding" in refused(place, model(place, "bert"), architecture=shape).problem
+
+
+def test_a_student_that_is_never_served_is_told_and_its_export_says_the_same(
+    place: Path, tmp_path: Path
+) -> None:
+    folder = model(place, "longformer")
+    [said] = model_concerns(job_of(place, folder), describe(folder))
+    assert "no endpoint: a longformer cannot be exported" in said
+    with pytest.raises(ModelError, match="a longformer cannot be exported"):
+        export_onnx(Path(folder), tmp_path / "model.onnx", ExportConfig())
+    assert model_concerns(job_of(place, model(place, "bert")), describe(model(place, "bert"))) == []
+    shape = {"family": "longformer", "depth": 1, "width": 16, "heads": 2}
+    assert model_concerns(job_of(place, folder, architecture=shape), describe(folder)) == [said]
 
 
 @pytest.mark.parametrize("limit", [1, 2])

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tutelage.errors import ConfigError
+from tutelage.models.exportable import TASKS, export_fault
 
 if TYPE_CHECKING:
     from tutelage.config.job import JobConfig
-
-EXPORTS = ("sequence-classification",)
-"""Tasks whose students are exported and served."""
 
 
 def command_of(verb: str, job_file: Path, overrides: Sequence[str] | None = None) -> str:
@@ -23,12 +21,11 @@ def command_of(verb: str, job_file: Path, overrides: Sequence[str] | None = None
 
 def after_distill(job: JobConfig, job_file: Path, overrides: Sequence[str] | None) -> str:
     """The export of the student, or nothing for a task that has none."""
-    return command_of("export", job_file, overrides) if job.task.type in EXPORTS else ""
+    return command_of("export", job_file, overrides) if job.task.type in TASKS else ""
 
 
 def check_export(job: JobConfig, fix: str) -> None:
     """Raises ConfigError for a task whose students are not exported."""
-    if job.task.type not in EXPORTS:
-        raise ConfigError(
-            f"task.type is {job.task.type}: ONNX export serves {' and '.join(EXPORTS)} alone", fix=fix
-        )
+    fault = export_fault(job.task.type)
+    if fault:
+        raise ConfigError(fault, fix=fix)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tutelage.cli.finetune import Address, Fresh, JobFile, Overrides, Plan
-from tutelage.cli.following import EXPORTS, command_of
+from tutelage.cli.following import command_of
+from tutelage.models.exportable import TASKS
 
 if TYPE_CHECKING:
     from actors.finetune import Finetuned
@@ -147,7 +148,7 @@ def make_winner(
     space = dataclasses.replace(space, job=chosen)
     student = make_student(job, space, session, teachers, parent=found.id)
     exported: Exported | None = None
-    if chosen.task.type in EXPORTS:
+    if chosen.task.type in TASKS:
         exported = export_version(job, space, student, search=found.id, trial=found.best.id)
     again = command_of("distill", file)
     write_figures(

@@ -9,6 +9,7 @@ Legend: B batch, T tokens, C classes.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,11 @@ from typing import Any
 from tutelage.config.runtime import ExportConfig
 from tutelage.errors import ModelError
 from tutelage.export.session import INPUTS, OUTPUT
+from tutelage.models.exportable import export_fault
 from tutelage.progress import Stage
 
 _PROTOBUF_LIMIT = 1_900_000_000
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NOISY = ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")
 
 
@@ -54,6 +57,9 @@ def export_model(model: Any, out: Path, config: ExportConfig, stage: Stage | Non
     """
     import torch
 
+    fault = export_fault("sequence-classification", str(model.config.model_type))
+    if fault:
+        raise ModelError(fault, fix="take a student of another family")
     classifier = _logits_module(model)
     ids_BT = torch.arange(14).reshape(2, 7) % 5 + 2
     mask_BT = torch.ones(2, 7, dtype=torch.long)
@@ -81,8 +87,8 @@ def export_model(model: Any, out: Path, config: ExportConfig, stage: Stage | Non
         except torch.onnx.errors.OnnxExporterError as problem:
             raise ModelError(
                 f"torch.onnx cannot export the architecture '{model.config.model_type}': "
-                f"{str(problem).strip().splitlines()[0]}",
-                fix="set export.opset to 20, or use another student architecture",
+                f"{_COLOURS.sub('', str(problem)).strip().splitlines()[0]}",
+                fix="take a student of another family",
             ) from problem
     if stage:
         stage.update(1, 1)
