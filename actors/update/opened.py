@@ -177,6 +177,11 @@ def open_update(
     except DataError as problem:
         if "labels found" in problem.problem:
             problem.fix += "; new classes need update.grow=true"
+        if "held out by other sources" in problem.problem:
+            raise DataError(
+                "all rows of the new data are known already: the version measures forgetting by them",
+                fix="give rows that it has not seen",
+            ) from problem
         raise
     decides = [state.about.model, digest_folder(state.folder), *labels, job.data.on_bad_row]
     decides.append(str(job.data.max_tokens))

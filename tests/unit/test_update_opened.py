@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from pyarrow import parquet
 
 from actors.evaluate import student_examples
 from actors.tally import Scores
@@ -19,6 +21,7 @@ from actors.update import run as running
 from actors.update.judge import judge, with_nearest_mean
 from actors.update.memory import Trained, first_state
 from actors.update.opened import Update, open_update
+from actors.update.remarks import remarks, unmeasured
 from actors.update.run import run_update
 from actors.update.training import plain_training, training
 from actors.workspace import open_workspace
@@ -26,10 +29,11 @@ from tutelage.config import JobConfig
 from tutelage.config.data import FileSource
 from tutelage.config.update import L2, UpdateConfig
 from tutelage.continual.forget import forget
+from tutelage.continual.gate import judge_forgetting
 from tutelage.continual.heads import last_layer
 from tutelage.continual.replay import load as load_buffer
 from tutelage.continual.state import State
-from tutelage.errors import ConfigError, DivergedError
+from tutelage.errors import ConfigError, DataError, DivergedError
 from tutelage.models.load import load_classifier
 from tutelage.progress import Silent
 from tutelage.testing import LABELS, tiny_classifier, tiny_rows
@@ -259,3 +263,66 @@ def test_the_quickstart_serves_no_candidate_that_its_gate_stopped(
     assert found is candidate
     assert served == ([("tiny:1", "shop")] if passed else [])
     assert words == ["tutelage update tiny:1 --data catalog:reviews/nyt --name nyt a.b=1"]
+
+
+# What is said of new data
+
+
+def rows_file(folder: Path, rows: list[dict[str, str]]) -> str:
+    path = folder / "new.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_one_text_many_times_is_said_to_be_one_text(made: Made, tmp_path: Path) -> None:
+    """It has a label; that there is nothing to measure is not for want of labels."""
+    update = made.open(path=rows_file(tmp_path, [{"text": "a positive thing", "label": "positive"}] * 300))
+    assert remarks(update) == ["the new data is one text, 300 times"]
+    why = unmeasured(update)
+    assert why == "the new data is one text, 300 times, so none is held out to measure a gain on"
+    found = judge_forgetting(update.config.gate, {}, {}, ["music"], why)
+    assert found.words.startswith("the new data is one text, 300 times")
+
+
+def test_new_data_without_labels_is_said_to_have_none(made: Made) -> None:
+    section = {"teachers": [{"name": "t", "model": str(made.version)}]}
+    update = made.open(section=section, columns={"label": None})
+    assert unmeasured(update) == "the new data has no labels to measure"
+
+
+def test_new_data_of_which_nothing_is_held_out_says_so(made: Made) -> None:
+    update = made.open(splits={"validation": 0, "test": 0})
+    assert unmeasured(update) == "none of the new data's 60 texts is a test row to measure a gain on"
+    assert remarks(update) == []
+
+
+def test_data_that_is_all_known_is_said_to_be(made: Made, tmp_path: Path) -> None:
+    """Texts of the version's own replay, and of the rows that it holds out, under another name."""
+    state = State.read(made.version)
+    assert state is not None
+    replayed = [
+        {"text": item.columns["text"], "label": item.label}
+        for item in load_buffer(state.replay)
+        if item.label is not None
+    ]
+    texts = len({row["text"] for row in replayed})
+    update = made.open(path=rows_file(tmp_path, replayed), splits={"validation": 2, "test": 2})
+    (said,) = remarks(update)
+    assert said.startswith(f"all {texts} texts of the new data are known already")
+    rows = [json.loads(line) for line in Path(made.new).read_text().splitlines()]
+    mixed = [*replayed, *({"text": row["text"], "label": row["label"]} for row in rows[: len(replayed) // 2])]
+    (said,) = remarks(made.open(path=rows_file(tmp_path, mixed), splits={"validation": 2, "test": 2}))
+    assert " texts of the new data are known already" in said
+    assert not said.startswith("all")
+
+
+def test_data_that_the_version_holds_out_is_known_and_no_row_to_train_on(made: Made, tmp_path: Path) -> None:
+    state = State.read(made.version)
+    assert state is not None
+    held = [
+        {"text": text, "label": "positive"}
+        for path in sorted(state.heldout.glob("*.parquet"))
+        for text in parquet.read_table(path).column("text").to_pylist()
+    ]
+    with pytest.raises(DataError, match="all rows of the new data are known already"):
+        made.open(path=rows_file(tmp_path, held), split="train")

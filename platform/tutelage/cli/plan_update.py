@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def update_plan(update: Update, later: Sequence[Step] = ()) -> dict[str, Any]:
     """Key -> what the update would do; `later` ones of a stream start from versions still to come."""
     from actors.trainer import batch_plan
+    from actors.update.remarks import remarks
     from actors.update.training import training
     from tutelage.continual.metrics import matrix_of
 
@@ -35,6 +36,7 @@ def update_plan(update: Update, later: Sequence[Step] = ()) -> dict[str, Any]:
             "labelled": int((labels >= 0).sum()),
             **{split: len(examples.select(split, sources=update.new)) for split in ("validation", "test")},
         },
+        **({"remarks": found} if (found := remarks(update)) else {}),
         "classes": update.space.job.task.labels,
         "new classes": update.space.job.task.labels[len(update.known) :],
         "replayed rows": len(chosen) - len(rows),

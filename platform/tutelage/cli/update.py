@@ -121,6 +121,7 @@ def open_increment(order: Ordered, state: State) -> Update:
     """Read and check the new data."""
     from actors.update.labels import all_labels
     from actors.update.opened import open_update
+    from actors.update.remarks import remarks
 
     job = order.job.loaded.job
     assert job.update is not None
@@ -128,15 +129,19 @@ def open_increment(order: Ordered, state: State) -> Update:
     labels = state.about.labels
     if job.update.grow:
         labels = all_labels(job, sources, labels, order.job.home)
-    return open_update(
+    opened = open_update(
         job, job.update, state.folder.parent, state, sources, order.job.home, order.job.console, labels
     )
+    for sentence in remarks(opened):
+        order.job.console.warn(sentence)
+    return opened
 
 
 def make_candidate(
     order: Ordered, opened: Update, ray: Session, words: str, *, fresh: bool = False
 ) -> Candidate:
     """Train, judge, export and record; the gate's verdict decides what the candidate is called."""
+    from actors.update.remarks import unmeasured
     from actors.update.run import run_update
     from tutelage.cli.steps import export_files, record, recorded
     from tutelage.cli.update_report import write_update
@@ -155,7 +160,11 @@ def make_candidate(
     with recorded(inner, "update", [opened.run], parent=order.version.ref, fresh=fresh) as figures:
         updated = run_update(opened, order.job.console, storage=ray.storage, fresh=fresh)
         verdict = judge_forgetting(
-            job.update.gate, updated.before.by_slice, updated.after.by_slice, updated.new_slices
+            job.update.gate,
+            updated.before.by_slice,
+            updated.after.by_slice,
+            updated.new_slices,
+            unmeasured(opened),
         )
         out = opened.space.runs / opened.run / "export"
         result, scores = export_files(inner, opened.space, updated.folder, out)

@@ -76,6 +76,8 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
+        from actors.update.remarks import remarks
+
         found = self.updated
         return {
             "version": self.version.ref,
@@ -84,6 +86,7 @@ class Candidate:
             "report": str(self.page),
             "passed": self.verdict.passed,
             "problems": list(self.verdict.problems),
+            "remarks": remarks(found.update),
             "before": found.before.by_slice,
             "after": found.after.by_slice,
             "forgotten": self.verdict.forgotten,

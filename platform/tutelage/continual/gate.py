@@ -34,10 +34,15 @@ class Verdict:
 
 
 def judge_forgetting(
-    gate: ForgettingGate, before: Mapping[str, float], after: Mapping[str, float], new: Collection[str]
+    gate: ForgettingGate,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    new: Collection[str],
+    unmeasured: str = "the new data has no labels to measure",
 ) -> Verdict:
     """Compare accuracies by slice. A slice of the new data is not forgotten by learning it worse: it is not
-    gained."""
+    gained. `unmeasured` says why new slices have no accuracy, where they have none.
+    """
     lost = {name: fall for name, fall in forgotten(before, after).items() if name not in new}
     fresh = [name for name in new if name in before and name in after]
     gained = mean(after[name] - before[name] for name in fresh) if fresh else None
@@ -52,7 +57,7 @@ def judge_forgetting(
             f"the new data gained {gained:+.3f}, update.gate.min_gain asks for {gate.min_gain:+g}"
         )
     worst = max(lost, key=lambda name: lost[name], default=None)
-    words = ["the new data has no labels to measure" if gained is None else f"new data {gained:+.3f}"]
+    words = [unmeasured if gained is None else f"new data {gained:+.3f}"]
     if worst is None:
         words.append("no earlier slice has held-out rows to measure")
     else:
