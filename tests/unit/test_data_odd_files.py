@@ -300,3 +300,24 @@ def test_labels_that_are_still_to_come_are_looked_at_before_they_are_task_labels
     config = job({"a": columns, "b": {"path": str(tmp_path / "a.csv"), "label": "other"}})
     known = ["negative", "positive"]
     assert all_labels(config, config.data.sources, known, tmp_path) == [*known, "2", "mixed", "other"]
+
+
+OTHERS = {"json": "format: jsonl", "xlsx": "save the sheet as CSV", "zip": "unpack it", "log": ".csv"}
+
+
+@pytest.mark.parametrize("ending", OTHERS)
+def test_a_file_of_an_ending_that_is_not_ours_gets_advice_of_its_own(tmp_path: Path, ending: str) -> None:
+    name, says = f"a.{ending}", OTHERS[ending]
+    assert says in refused(tmp_path, '{"text": "a"}\n', name).fix
+    if name == "a.json":
+        found = read(tmp_path, '{"text": "a"}\n', name, columns={"label": None}, format="jsonl")
+        assert pairs(found) == [("a", -1)]
+
+
+def test_labels_of_another_spelling_get_the_mapping_that_reads_them(tmp_path: Path) -> None:
+    content = "text,label\na,Positive\nb, negative\nc,positive\n"
+    fix = refused(tmp_path, content).fix
+    assert "set data.sources.s.labels: {' negative': negative, Positive: positive}; otherwise" in fix
+    mapped = {"Positive": "positive", " negative": "negative"}
+    assert [label for _, label in pairs(read(tmp_path, content, labels=mapped))] == [1, 0, 1]
+    assert "set data.sources.s.labels: {" not in refused(tmp_path, content + "d,other\n").fix

@@ -16,7 +16,7 @@ from tutelage.config.data import FileSource
 from tutelage.config.task import SequenceClassification
 from tutelage.data.checks import BadRowError, as_label, check_text
 from tutelage.data.concerns import concerns
-from tutelage.data.labels import UnknownLabelError, label_text
+from tutelage.data.labels import UnknownLabelError, fold_label, label_text
 from tutelage.data.peek import Peek, peek
 from tutelage.data.rows import read_rows
 from tutelage.data.sources import open_source
@@ -157,7 +157,7 @@ def _spellings(values: Counter[str]) -> dict[str, str]:
     """Value -> label for all that differ from it in case or white space only; most rows decide which."""
     groups: dict[str, list[str]] = {}
     for value in values:
-        groups.setdefault(" ".join(value.split()).casefold(), []).append(value)
+        groups.setdefault(fold_label(value), []).append(value)
     found: dict[str, str] = {}
     for group in groups.values():
         usual = min(group, key=lambda value: (-values[value], value))

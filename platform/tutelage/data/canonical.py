@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.dump import inline
 from tutelage.data.checks import BadRowError, Check, text_digest
-from tutelage.data.labels import UnknownLabelError
+from tutelage.data.labels import UnknownLabelError, fold_label
 from tutelage.data.raw import RawRows
 from tutelage.errors import DataError
 
@@ -113,11 +114,20 @@ def bad_rows_error(source: str, bad: BadRows, labels: list[str]) -> DataError:
     if bad.unknown_labels:
         found = ", ".join(repr(label) for label in bad.unknown_labels)
         text += f"\n  labels found: {found}; allowed: {', '.join(labels)}"
+        spelled = _spellings(bad.unknown_labels, labels)
         fix += f"; other names of a label go into data.sources.{source}.labels"
+        if len(spelled) == len(bad.unknown_labels):
+            fix = f"set data.sources.{source}.labels: {inline(spelled)}; otherwise {fix}"
     if bad.hint:
         text += f"\n  {bad.hint.partition(':')[0]}"
         fix = f"{bad.hint.partition(': ')[2]}; otherwise {fix}"
     return DataError(text, fix=fix)
+
+
+def _spellings(found: Iterable[str], labels: list[str]) -> dict[str, str]:
+    """Found label -> the task label that differs from it in case or white space alone."""
+    known = {fold_label(label): label for label in labels}
+    return {text: known[fold_label(text)] for text in found if fold_label(text) in known}
 
 
 def no_rows_error(source: str, bad: BadRows) -> DataError:

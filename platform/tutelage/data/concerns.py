@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tutelage.config import JobConfig
+from tutelage.data.labels import fold_label
 from tutelage.data.row_set import RowSet
 from tutelage.data.token_facts import TokenFacts
 
@@ -37,8 +38,8 @@ def _share(part: int, whole: int) -> str:
 
 def _labels(job: JobConfig, rows: RowSet) -> Iterator[str]:
     names = list(job.task.labels)
-    alike = Counter(" ".join(name.split()).casefold() for name in names)
-    same = [name for name in names if alike[" ".join(name.split()).casefold()] > 1]
+    alike = Counter(map(fold_label, names))
+    same = [name for name in names if alike[fold_label(name)] > 1]
     if same:
         yield (
             f"task.labels: {', '.join(map(repr, same))} differ in case or white space alone; keep one and "

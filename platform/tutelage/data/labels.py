@@ -66,6 +66,11 @@ def _by_number(labels: list[str], mapping: dict[str, str]) -> bool:
     return not mapping and not any(_is_number(label) for label in labels)
 
 
+def fold_label(label: str) -> str:
+    """The same for labels that differ in case or white space alone."""
+    return " ".join(label.split()).casefold()
+
+
 def label_text(value: object) -> str | None:
     """The value as text, as labels are compared; None where there is no label."""
     if (

@@ -35,6 +35,12 @@ ENDINGS = {
 }  # fmt: skip
 CONTENT_BYTES = 1 << 30
 """Local files up to so large are known by their bytes: reading one takes about a second, once a command."""
+OTHERS = {
+    ".json": "set {key}.format: jsonl where each line is one object; else write it so: jq -c '.[]' FILE",
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV UTF-8"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".zst", ".7z", ".rar"), "unpack it, and name what is inside"),
+}
+"""Endings that people bring, and what to do with such a file."""
 COMPRESSED = (".gz", ".bz2", ".xz")
 READERS: dict[str, Reader] = {
     "parquet": read_parquet, "arrow": read_arrow, "jsonl": read_jsonl, "csv": read_csv, "tsv": read_tsv,
@@ -165,7 +171,10 @@ def list_files(name: str, source: FileSource) -> tuple[Any, list[File]]:
             fix="s3:// needs `pip install 'tutelage[s3]'`, gs:// needs `pip install 'tutelage[gcs]'`",
         ) from problem
     except OSError as problem:
-        raise StoreError(f"{key}.path '{source.path}' cannot be listed: {problem}") from problem
+        raise StoreError(
+            f"{key}.path '{source.path}' cannot be listed: {problem}",
+            fix="check its permissions, and for a URL the network and the credentials",
+        ) from problem
     if not paths:
         raise DataError(
             f"{key}.path '{source.path}': no such file", fix="check the path; a glob must match something"
@@ -176,9 +185,15 @@ def list_files(name: str, source: FileSource) -> tuple[Any, list[File]]:
     if unknown:
         raise DataError(
             f"{key}.path '{source.path}': the format of {unknown[0]} is not known from its ending",
-            fix=f"use {', '.join(sorted(ENDINGS))} (also with .gz, .bz2, .xz), or set {key}.format",
+            fix=_other_format(unknown[0], key),
         )
     return fs, known
+
+
+def _other_format(file: str, key: str) -> str:
+    """What to do with a file whose ending is none of ours."""
+    known = f"use {', '.join(sorted(ENDINGS))} (also with .gz, .bz2, .xz), or set {key}.format"
+    return OTHERS.get(Path(file).suffix.lower(), known).format(key=key)
 
 
 def _of_a_folder(files: list[File], *, said: bool) -> list[File]:

@@ -117,7 +117,8 @@ def _result(group: NDArray[np.int64], codes: NDArray[np.int8], plan: SplitPlan) 
         raise DataError(
             f"data.sources.{plan.source}.splits: of {len(codes)} rows, test ({plan.test}) and validation "
             f"({plan.validation}) leave none to train on",
-            fix="ask for fewer rows, give more data, or set `split:` when the source is all one split",
+            fix=f"ask for fewer rows (data.sources.{plan.source}.splits.test=0), give more data, or set "
+            f"data.sources.{plan.source}.split when the source is all one split",
         )
     if overlaps == len(codes):
         raise DataError(
