@@ -21,7 +21,7 @@ from tutelage.errors import ModelError
 from tutelage.models.load import load_classifier, load_tokenizer
 from tutelage.signals.exchange import Reply, Request
 from tutelage.signals.spec import PayloadSpec
-from tutelage.testing import tiny_classifier, tiny_texts
+from tutelage.testing import tiny_classifier, tiny_family, tiny_texts
 
 pytestmark = pytest.mark.unit
 
@@ -62,6 +62,20 @@ def test_the_logits_are_those_of_the_model_and_the_reply_says_who_answered(folde
     assert logits(reply).flags.c_contiguous
     assert (reply.digest, reply.teacher, reply.replica) == (b"digest", "critic", "critic-3")
     assert reply.seconds > 0
+
+
+@pytest.mark.parametrize(
+    "family", ["bert", "xlnet", "convbert", "big_bird", "nystromformer", "gpt2-left", "qwen2-unnamed"]
+)
+def test_a_text_has_the_same_signal_alone_and_in_any_batch(tmp_path: Path, family: str) -> None:
+    """Also where the architecture looks at padding; a short text changes nothing for those behind."""
+    model = tiny_family(family, tmp_path / "m", LABELS)
+    texts = [*TEXTS, "a", "the film was fine", " ".join(TEXTS)]
+    teacher = Teacher(spec(model))
+    together_BC = logits(ask(teacher, texts))
+    alone_BC = np.concatenate([logits(ask(Teacher(spec(model)), [text])) for text in texts])
+    np.testing.assert_allclose(together_BC, alone_BC, rtol=1e-4, atol=1e-4 * np.abs(alone_BC).max())
+    np.testing.assert_array_equal(logits(ask(teacher, texts)), together_BC)
 
 
 def test_the_columns_stand_in_the_order_of_the_task(folder: str) -> None:

@@ -32,9 +32,9 @@ class Classifier(Protocol):
 class OnnxClassifier:
     """A classifier read from one ONNX file. Safe to call from several threads.
 
-    A text's logits do not depend on its neighbours. In fp32 they cannot; a graph with dynamic int8 has one
-    activation scale for all that one call holds, so its texts are answered one by one, without padding. On
-    a CPU this costs nothing (docs/serving.md has the figures).
+    A text's logits do not depend on its neighbours, but for the order of fp32 sums. A graph with dynamic int8
+    has one activation scale for all that one call holds, so its texts are answered one by one, without
+    padding. On a CPU this costs nothing (docs/serving.md has the figures).
 
     8-bit weights are taken in the form, signed or unsigned, that this processor multiplies exactly, and fast.
 
