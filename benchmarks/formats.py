@@ -119,6 +119,10 @@ def shapes() -> Iterator[Case]:
     yield Case("two quotes that close nothing", "a.tsv", *_stray("\t"))
     yield Case("two quotes that close nothing", "a.csv", *_stray(","))
     broken = [(text.replace(" of ", ",\nof "), label) for text, label in rows]
+    escaped = [(f'{text} \\"so\\", {label}', label) for text, label in rows]
+    content = "".join(f'"{text}",{label}\n' for text, label in [("text", "label"), *escaped])
+    said = [(text.replace("\\", ""), label) for text, label in escaped]
+    yield Case("quotes behind backslashes", "a.csv", content.encode(), said)
     yield Case("line breaks in cells", "a.csv", table(broken).encode(), broken)
     long = [("word " * 60_000 + str(i), label) for i, (_, label) in enumerate(rows)]
     yield Case("cells of 300,000 characters", "a.csv", table(long).encode(), long)

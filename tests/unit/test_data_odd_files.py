@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.data_samples import job
 from tutelage.data.encodings import other_encoding
-from tutelage.data.quoted import SPANS, STRAY
+from tutelage.data.quoted import BACKSLASH, SPANS, STRAY
 from tutelage.data.row_set import RowSet, told
 from tutelage.data.rows import read_rows
 from tutelage.data.table import MappedTable
@@ -117,6 +117,18 @@ def test_line_breaks_in_quoted_cells_are_read_and_counted(tmp_path: Path) -> Non
     found = read(tmp_path, content)
     assert pairs(found) == [("one,\ntwo, three\nend", 1), ("four", 0)]
     assert found.remarks == {"s": {SPANS: 1}}
+
+
+@pytest.mark.parametrize("mark", ["\t", ","])
+def test_quotes_behind_backslashes_are_read(tmp_path: Path, mark: str) -> None:
+    rows = [
+        (r'"he said \"yes\", and left"', "positive"),
+        (r'"ends with \""', "negative"),
+        ("plain", "positive"),
+    ]
+    found = read(tmp_path, table(rows, mark), "a.tsv" if mark == "\t" else "a.csv")
+    assert pairs(found) == [('he said "yes", and left', 1), ('ends with "', 0), ("plain", 1)]
+    assert found.remarks == {"s": {BACKSLASH: 2}}
 
 
 def test_a_quote_that_is_named_is_obeyed(tmp_path: Path) -> None:

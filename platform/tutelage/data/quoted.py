@@ -3,7 +3,7 @@
 A quoted cell may hold line breaks and delimiters; so one quote too many joins all rows up to the next one.
 With `quote: auto` a quote is taken for a sign when what follows it breaks the rules of quoting, or when
 the lines that it would join are rows by themselves: as many cells as the header, and one of the labels in
-the label column. A quote that was named is obeyed.
+the label column. A row whose quotes stand behind backslashes is read so. A quote that was named is obeyed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tutelage.data.text_lines import BOM, MARK_INSIDE
 
 STRAY = "quote without its counterpart, read as it stands"
+BACKSLASH = "quotes behind a backslash, as some programs write them"
 SPANS = "line breaks inside a quoted cell"
 MAX_LINES = 10_000
 """Lines of one quoted cell, beyond which its quote is a sign."""
@@ -73,9 +75,24 @@ class Records:
 
     def _quoted(self, line: str) -> Record:
         """The record that begins with a line in which a quote stands."""
+        record = self._read(line, doublequote=True)
+        if record is None and f"\\{self._quote}" in line:
+            record = self._read(line, doublequote=False, escapechar="\\")
+            if record is not None and len(record.cells) == self._width:
+                record.remark = BACKSLASH
+            else:
+                record = None
+        return record or Record([self._stripped(cell) for cell in self._split(line)], STRAY)
+
+    def _read(self, line: str, **escape: Any) -> Record | None:
+        """The record by the rules of quoting; None where it breaks them or joins rows: its lines come again."""
         pulled: list[str] = []
         table = csv.reader(
-            self._pull(line, pulled), delimiter=self.delimiter, quotechar=self._quote, strict=self._auto
+            self._pull(line, pulled),
+            delimiter=self.delimiter,
+            quotechar=self._quote,
+            strict=self._auto,
+            **escape,
         )
         try:
             cells = next(table)
@@ -83,7 +100,7 @@ class Records:
                 raise _StrayQuoteError
         except (csv.Error, _StrayQuoteError):
             self._again += reversed(pulled[1:])
-            return Record([self._stripped(cell) for cell in self._split(line)], STRAY)
+            return None
         return Record(cells, SPANS if len(pulled) > 1 else "")
 
     def _pull(self, line: str, pulled: list[str]) -> Iterator[str]:
