@@ -85,7 +85,7 @@ class Records:
         return record or Record([self._stripped(cell) for cell in self._split(line)], STRAY)
 
     def _read(self, line: str, **escape: Any) -> Record | None:
-        """The record by the rules of quoting; None where it breaks them or joins rows: its lines come again."""
+        """The record by the rules of quoting; None where it breaks them or joins rows: lines come again."""
         pulled: list[str] = []
         table = csv.reader(
             self._pull(line, pulled),
