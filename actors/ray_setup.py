@@ -174,7 +174,9 @@ def output_logged() -> Iterator[None]:
     def log(data: Mapping[str, Any], *_: object, **__: object) -> None:
         lines = list(data.get("lines", ()))
         if data.get("pid") in ("raylet", "autoscaler"):
-            heard(lines, str(data.get("pid")))
+            # The autoscaler prints its state every few seconds.
+            bad = [line for line in lines if "Error" in line or "Warning" in line]
+            heard(lines if data["pid"] == "raylet" else bad, str(data["pid"]))
         else:
             name = data.get("actor_name") or data.get("task_name") or "worker"
             heard(lines, f"{name} {data.get('pid')} on {data.get('ip')}")

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 FOLDER, FILE = "log", "run.jsonl"
 FILE_BYTES, OLD_FILES = 5_000_000, 4
@@ -46,6 +46,18 @@ class _File(RotatingFileHandler):
         """A full disk costs lines, never the run; nor does it speak on the terminal."""
 
 
+class _Terminal(logging.StreamHandler[TextIO]):
+    """As Python's handler of last resort, which falls silent where there is another: the file's.
+
+    What the console says itself is on the terminal already.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.setLevel(level)
+        self.addFilter(lambda record: record.name not in (STEPS, WORKERS))
+
+
 @contextmanager
 def run_log(folder: Path) -> Iterator[None]:
     """Write what is logged while the body runs to the log of the run in `folder`, behind what is there."""
@@ -62,9 +74,10 @@ def run_log(folder: Path) -> Iterator[None]:
         for logger in map(logging.getLogger, OURS):
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.INFO)
-        if not root.handlers and logging.lastResort:  # which speaks only where there is no handler
-            root.addHandler(logging.lastResort)
-            stack.callback(root.removeHandler, logging.lastResort)
+        if not root.handlers:
+            terminal = _Terminal(logging.WARNING)
+            root.addHandler(terminal)
+            stack.callback(root.removeHandler, terminal)
         root.addHandler(handler)
         stack.callback(root.removeHandler, handler)
         yield

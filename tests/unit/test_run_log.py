@@ -69,6 +69,33 @@ def test_what_workers_print_is_kept_with_who_and_where_and_stays_off_the_termina
     assert capsys.readouterr() == ("", "")
 
 
+def test_the_autoscaler_is_heard_when_something_is_wrong(tmp_path: Path) -> None:
+    from ray._private import worker
+
+    data = {
+        "pid": "autoscaler",
+        "ip": "10.0.0.7",
+        "lines": ["Node status", "Warning: no room for {'CPU': 3}"],
+    }
+    with run_log.run_log(tmp_path), output_logged():
+        worker.print_to_stdstream(data, ignore_prefix=False)  # type: ignore[no-untyped-call]
+    assert texts(tmp_path) == ["Warning: no room for {'CPU': 3}"]
+
+
+def test_a_log_puts_nothing_of_its_own_on_the_terminal_and_keeps_warnings_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback is in the log; the error is said once, by the command."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with run_log.run_log(tmp_path):
+        logging.getLogger(run_log.STEPS).error("Traceback ...")
+        logging.getLogger("tutelage.signals").info("as usual")
+        logging.getLogger("tutelage.signals").warning("the store is full")
+    assert capsys.readouterr().err == "the store is full\n"
+    assert texts(tmp_path) == ["Traceback ...", "as usual", "the store is full"]
+    assert logging.getLogger().handlers == []
+
+
 def test_a_log_is_bounded_and_its_newest_lines_are_kept_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
