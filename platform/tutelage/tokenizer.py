@@ -238,6 +238,7 @@ def _with_roles(written: Any, made: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     signs = {role: getattr(made, role, None) for role in _ROLES}
+    more = [sign for sign in made.extra_special_tokens if written.token_to_id(str(sign)) is not None]
     kind: Any = PreTrainedTokenizerFast
     tokenizer = kind(
         tokenizer_object=written,
@@ -246,9 +247,11 @@ def _with_roles(written: Any, made: Any) -> Any:
         padding_side=made.padding_side,
         truncation_side=made.truncation_side,
         split_special_tokens=written.encode_special_tokens,
+        clean_up_tokenization_spaces=made.clean_up_tokenization_spaces,
+        extra_special_tokens=more,
         **{role: sign for role, sign in signs.items() if sign and written.token_to_id(str(sign)) is not None},
     )
-    tokenizer.name_or_path = made.name_or_path
+    tokenizer.name_or_path, tokenizer.chat_template = made.name_or_path, made.chat_template
     return tokenizer
 
 

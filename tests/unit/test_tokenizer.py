@@ -175,6 +175,20 @@ def test_a_role_whose_sign_the_file_does_not_know_makes_no_new_token(tmp_path: P
     assert tokenizer.bos_token is None
 
 
+def test_what_a_tokenizer_knows_beside_its_ids_is_kept(tmp_path: Path) -> None:
+    """A student that writes is spoken to by the template of its base."""
+    made = small_tokenizer("bytes-decoder")
+    made.add_special_tokens({"extra_special_tokens": ["<|user|>"]})
+    made.chat_template = "{{ messages[0]['content'] }}"
+    made.save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.save_pretrained(tmp_path / "student")
+    for one in (tokenizer, load_tokenizer(tmp_path / "student")):
+        assert one.chat_template == made.chat_template
+        assert one.decode(one("<|user|>good")["input_ids"], skip_special_tokens=True) == "good"
+        assert one.all_special_tokens == made.all_special_tokens
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"model": {}}'])
 def test_a_broken_file_is_an_error_that_names_it(bert: Path, content: str) -> None:
     (bert / "tokenizer.json").write_text(content)
