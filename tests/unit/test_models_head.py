@@ -110,6 +110,14 @@ def test_names_stand_in_the_order_of_the_logits(config: dict[str, Any]) -> None:
     assert head_fault(config, ["a", "b"]) is None
 
 
+def test_names_that_differ_in_case_alone_come_with_the_line_to_write(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "m", ("POSITIVE", "Negative "))
+    with pytest.raises(ModelError, match="knows") as caught:
+        order_of(folder)
+    assert "teachers.critic.labels: [positive, negative]" in caught.value.fix
+    assert order_of(folder, ["positive", "negative"]) == [1, 0]
+
+
 def test_a_base_may_say_of_its_head_what_it_likes(tmp_path: Path) -> None:
     """Only classifiers have classes: a masked language model's names mean nothing."""
     folder = folder_with(tmp_path / "m", architectures=["BertForMaskedLM"], problem_type="regression")

@@ -137,9 +137,18 @@ def teacher_label_order(teacher: TeacherConfig, card: ModelCard, task: Task) -> 
     if sorted(labels) != sorted(task.labels):
         raise ModelError(
             f"{key}.model {card.folder} knows {labels}, task.labels are {task.labels}",
-            fix=f"write {key}.labels with the task's labels in the order of the model's logits",
+            fix=_label_advice(key, labels, task.labels),
         )
     return [labels.index(label) for label in task.labels]
+
+
+def _label_advice(key: str, labels: list[str], wanted: list[str]) -> str:
+    """The key as it is to be written, where the names differ in case or white space alone."""
+    by_sound = {" ".join(name.split()).casefold(): name for name in wanted}
+    meant = [by_sound.get(" ".join(name.split()).casefold(), "") for name in labels]
+    if sorted(meant) == sorted(wanted):
+        return f"write {key}.labels: [{', '.join(meant)}], if that is what the model means"
+    return f"write {key}.labels with the task's labels in the order of the model's logits"
 
 
 def check_vocabulary_size(key: str, card: ModelCard, tokens: int) -> None:
