@@ -62,6 +62,8 @@ def application(target: Target) -> Any:
         max_ongoing_requests=2 * (config.max_queued + config.max_batch),
         # A new replica starts before an old one stops: requests never wait for a start.
         max_surge_percent=100,
+        # Each check is one call; until one fails, a replica that was killed is not replaced.
+        health_check_period_s=1,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=10,
         # A version that does not load will not load the third time either.

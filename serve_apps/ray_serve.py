@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from serve_apps.client import Endpoint
+from serve_apps.front import ENVIRONMENT
 from serve_apps.rollout import Tell
 from serve_apps.targets import DEPLOYMENT, Running, Target
 from tutelage.config.runtime import ServeConfig
@@ -128,6 +129,7 @@ def start_serve(config: ServeConfig) -> RayServe:
             proxy_location="HeadOnly",
             http_options={"host": config.host, "port": port, "request_timeout_s": REQUEST_S},
             logging_config={"log_level": "WARNING", "enable_access_log": False},
+            controller_options={"runtime_env": {"env_vars": dict(ENVIRONMENT)}},
         )
         _keep(_mark(_client()))
     else:

@@ -43,7 +43,9 @@ class PredictRequest(BaseModel):
 
 
 class Prediction(BaseModel):
-    """The answer for one text."""
+    """The answer for one text. A score that is not finite is refused: JSON would carry it as null."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     label: str
     score: float

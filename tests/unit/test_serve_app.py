@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -115,6 +116,71 @@ def test_bad_bodies_are_refused_with_a_reason(body: bytes, status: int, code: st
     assert says in error.message
     assert error.fix
     assert reply.headers["x-tutelage-version"] == "abc123"
+
+
+OTHERWISE = [
+    ('{"text": "a"}'.encode("utf-16"), {}, 400, "invalid_json"),
+    ('{"text": "a"}'.encode("utf-16-le"), {}, 400, "invalid_json"),
+    ('{"text": "a"}'.encode("utf-32-be"), {}, 400, "invalid_json"),
+    (b'{"text": "a"}', {"content-type": "application/json; charset=utf-16"}, 415, "unsupported_media_type"),
+    (b'{"text": "a"}', {"content-type": 'application/json;charset="latin1"'}, 415, "unsupported_media_type"),
+    (gzip.compress(b'{"text": "a"}'), {"content-encoding": "gzip"}, 415, "unsupported_media_type"),
+    (b'{"text": "a"}', {"content-encoding": "br"}, 415, "unsupported_media_type"),
+    (gzip.compress(b'{"text": "a"}'), {}, 400, "invalid_json"),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "status", "code"), OTHERWISE)
+def test_another_encoding_is_refused_as_what_it_is(
+    body: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    """UTF-16 and compressed bodies are named, never guessed at."""
+    reply = post(body, **headers)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"content-encoding": "identity"}, {"content-type": "application/json; charset=UTF-8"}]
+)
+def test_what_says_that_it_is_plain_utf8_passes(headers: dict[str, str]) -> None:
+    """Said or not, with a mark of UTF-8 or without."""
+    assert post(b'{"text": "a"}', **headers).status_code == 200
+    assert post(b'\xef\xbb\xbf{"text": "a"}', **headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/model", "/openapi.json", "/nowhere"])
+def test_head_is_get_without_its_body(path: str) -> None:
+    """Load balancers ask with HEAD."""
+    head, get = ask("HEAD", path), ask("GET", path)
+    assert (head.status_code, head.headers["content-length"]) == (
+        get.status_code,
+        get.headers["content-length"],
+    )
+    assert head.content == b""
+
+
+def test_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second large body finds no room while the first is computed: 503, and room again afterwards."""
+    monkeypatch.setattr("serve_apps.guard.HELD_BYTES", 0)
+    one = app()
+    one._held.now = 1000
+    full = json.dumps({"texts": ["\u4f60" * 20] * 3}).encode().ljust(body_limit(CONFIG), b" ")
+    reply = ask("POST", "/v1/predict", on=one, content=full, headers=JSON)
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    one._held.now = 0
+    assert ask("POST", "/v1/predict", on=one, content=full, headers=JSON).status_code == 200
+    assert one._held.now == 0
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_no_answer(score: float) -> None:
+    """JSON has no such numbers: a model that gives one has failed, and says so with a 500."""
+
+    async def broken(texts: list[str]) -> list[Prediction]:
+        return [Prediction(label="a", score=score, scores={"a": score}) for _ in texts]
+
+    reply = ask("POST", "/v1/predict", on=app(broken), content=b'{"text": "a"}', headers=JSON)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal")
 
 
 @pytest.mark.parametrize(
