@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import pytest
 import ray
 from ray import serve
@@ -129,6 +131,50 @@ def test_the_client_tells_the_refusal(endpoint: Endpoint) -> None:
     with pytest.raises(ServeError, match=r"422 invalid_request: texts\.0: the text is empty") as caught:
         endpoint.ask([" "])
     assert "white space" in caught.value.fix
+
+
+def test_the_proxy_reads_ahead_and_says_errors_in_json(endpoint: Endpoint) -> None:
+    """Half a body and the end of the client's side never reach a replica, and are a 400 in JSON."""
+    parts = urlsplit(endpoint.url)
+    with socket.create_connection((str(parts.hostname), parts.port or 80), 30) as client:
+        client.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b'content-length: 100\r\n\r\n{"text": "go'
+        )
+        client.shutdown(socket.SHUT_WR)
+        reply = http.client.HTTPResponse(client)
+        reply.begin()
+        assert (reply.status, json.loads(reply.read())["error"]["code"]) == (400, "incomplete")
+        assert reply.getheader("x-tutelage-version") is None
+
+
+def test_no_request_is_lost_with_a_replica_that_is_killed(endpoint: Endpoint) -> None:
+    """SIGKILL to a replica while clients ask: those it had are asked again, and all get a 200."""
+    over = threading.Event()
+
+    def ask(_: int) -> int:
+        count = 0
+        while not over.is_set():
+            assert endpoint.ask(["good film"] * 4).version == "aaaa"
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(ask, n) for n in range(4)]
+        try:
+            before = replicas()
+            psutil.Process(min(before)).kill()
+            deadline = time.monotonic() + 60
+            while len(replicas()) < len(before) or replicas() == before:
+                assert time.monotonic() < deadline, "no new replica"
+                time.sleep(0.1)
+        finally:
+            over.set()
+        assert all(client.result() for client in clients)
+
+
+def replicas() -> set[int]:
+    return {p.pid for p in own_processes() if p.name().startswith("ray::ServeRepl")}
 
 
 def test_replicas_load_neither_torch_nor_transformers(endpoint: Endpoint) -> None:
