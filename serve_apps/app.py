@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from serve_apps.guard import Guard
-from serve_apps.replies import RETRY, error_reply
+from serve_apps.replies import RETRY, RefusedError, error_reply
 from serve_apps.schemas import (
     ErrorReply,
     ModelReply,
@@ -91,6 +91,7 @@ def build_app(
 
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RefusedError, _on_refused)
     app.add_exception_handler(Exception, _on_crash)
     return Guard(app, version.id, body_limit(config))
 
@@ -118,6 +119,11 @@ async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return error_reply(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _on_refused(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RefusedError)
+    return error.reply()
 
 
 async def _on_crash(_request: Request, error: Exception) -> JSONResponse:

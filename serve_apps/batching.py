@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from serve_apps.replies import RefusedError
 from serve_apps.schemas import Prediction
 
 Predict = Callable[[list[str]], list[Prediction]]
 
-TURN_TOKENS = 2048
-"""Tokens of one turn of the model: a request that has just come waits for one turn at most before its own."""
-PATIENCE_S = 5.0
-TOKENS_A_SECOND = 1000
-"""A request lets those pass that come within (its tokens / this) seconds after it, at most PATIENCE_S."""
+TURN_TOKENS = 1024
+"""Tokens of one turn of the model."""
+WAIT_S = 25.0
+"""A request that would wait longer is refused at once: Serve's proxy gives an answer up after 30 s."""
+_MEMORY = 0.8
+"""What the speed of the turns before weighs against that of the last one."""
 
 
 @dataclass(eq=False)
@@ -24,8 +27,9 @@ class _Job:
 
     texts: list[str]
     costs: list[int]
-    due: float
     done: asyncio.Future[list[Prediction]]
+    left: int
+    """Tokens that had no turn yet."""
     given: int = 0
     """Texts that had their turn."""
     found: list[Prediction] = field(default_factory=list)
@@ -42,9 +46,9 @@ class _Share:
 class Batches:
     """Answers requests in turns. A turn holds texts of several requests, or a part of a large one.
 
-    The next turn goes to the request with the earliest due time, its arrival plus a patience that grows
-    with its size. So one word that comes behind sixty long texts waits for one turn, and long texts wait
-    for those alone that come before they are due.
+    Turns go by two orders in alternation: the request with the fewest tokens left first, and the oldest
+    first. So one word that comes behind a thousand long texts waits for two turns, and however many words
+    come, the oldest request gets every second turn.
 
     Args:
         predict: one prediction for each text; runs in a thread, one turn at a time.
@@ -61,50 +65,71 @@ class Batches:
         max_tokens: int,
         max_requests: int,
         wait_s: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._predict = predict
         self._max_tokens, self._max_requests, self._wait_s = max_tokens, max_requests, wait_s
         self._clock = clock
         self._jobs: list[_Job] = []
+        self._oldest_first = False
+        self._tokens_a_second = 0.0
         self._running: asyncio.Task[None] | None = None
 
     async def answer(self, texts: list[str]) -> list[Prediction]:
         """One prediction for each text. A request that is cancelled takes no further turn.
 
         Raises:
+            RefusedError: a 503 that says when to return: requests that are not larger fill WAIT_S already.
             Exception: what `predict` raised for these texts alone.
         """
         # A character is a token at most, nearly always: an estimate is enough, the model bounds its passes.
         costs = [min(len(text) + 2, self._max_tokens) for text in texts]
-        due = self._clock() + min(sum(costs) / TOKENS_A_SECOND, PATIENCE_S)
-        job = _Job(texts, costs, due, asyncio.get_running_loop().create_future())
+        job = _Job(texts, costs, asyncio.get_running_loop().create_future(), sum(costs))
+        self._check_wait(job)
         self._jobs.append(job)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
         return await job.done
 
+    def _check_wait(self, job: _Job) -> None:
+        self._jobs = [one for one in self._jobs if not one.done.done()]
+        before = sum(one.left for one in self._jobs if one.left <= job.left)
+        if not before or not self._tokens_a_second:
+            return
+        wait_s = (before + job.left) / self._tokens_a_second
+        if wait_s > WAIT_S:
+            headers = {"Retry-After": str(math.ceil(wait_s - WAIT_S))}
+            raise RefusedError(503, f"{wait_s:.0f} s of work are waiting", headers=headers)
+
     async def _run(self) -> None:
         if self._wait_s:
             await asyncio.sleep(self._wait_s)
         while turn := self._turn():
+            began = self._clock()
             await self._take(turn)
+            cost = sum(min(len(text) + 2, self._max_tokens) for share in turn for text in share.texts)
+            speed = cost / max(self._clock() - began, 1e-6)
+            before = self._tokens_a_second or speed
+            self._tokens_a_second = _MEMORY * before + (1 - _MEMORY) * speed
 
     def _turn(self) -> list[_Share]:
-        """The texts of the next turn, in due order: at least one, then as many as TURN_TOKENS hold."""
-        self._jobs = sorted((job for job in self._jobs if not job.done.done()), key=lambda job: job.due)
+        """The texts of the next turn: at least one, then as many as TURN_TOKENS hold."""
+        self._jobs = [job for job in self._jobs if not job.done.done() and job.left]
+        order = self._jobs if self._oldest_first else sorted(self._jobs, key=lambda job: job.left)
+        self._oldest_first = not self._oldest_first
         turn: list[_Share] = []
         room = TURN_TOKENS
-        for job in self._jobs[: self._max_requests]:
+        for job in order[: self._max_requests]:
             first = job.given
             while job.given < len(job.texts) and (
                 job.costs[job.given] <= room or not (turn or job.given > first)
             ):
                 room -= job.costs[job.given]
+                job.left -= job.costs[job.given]
                 job.given += 1
             if job.given > first:
                 turn.append(_Share(job, job.texts[first : job.given]))
-            if job.given < len(job.texts):
+            if job.left:
                 break
         return turn
 

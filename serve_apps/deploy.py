@@ -7,6 +7,7 @@ from pathlib import Path
 from serve_apps.client import Endpoint
 from serve_apps.ray_serve import RayServe, start_serve
 from serve_apps.rollout import Rollout, Tell
+from serve_apps.room import sized
 from serve_apps.schemas import VersionRef
 from serve_apps.targets import Target, check_name, check_place, choose_route, find_own
 from tutelage.config.runtime import ServeConfig
@@ -52,7 +53,7 @@ def deploy(
         route=choose_route(name, route, found),
         folder=str(folder.absolute()),
         version=version,
-        config=config,
+        config=sized(config, found[name].replicas if name in found else 0),
     )
     check_place(target, found, replace=replace)
     place = start_serve(config)

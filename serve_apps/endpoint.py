@@ -56,7 +56,7 @@ def application(target: Target) -> Any:
         name=DEPLOYMENT,
         # Kept by Serve, for whoever replaces it and for `endpoints ls`.
         user_config=target.model_dump(mode="json"),
-        num_replicas=config.replicas,
+        num_replicas=config.replicas or 1,
         ray_actor_options={"num_cpus": config.cpus_per_replica},
         # The app itself refuses with 503 beyond max_queued; Serve must let it see the request.
         max_ongoing_requests=2 * (config.max_queued + config.max_batch),

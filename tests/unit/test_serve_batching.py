@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_apps.batching import PATIENCE_S, TURN_TOKENS, Batches
+from serve_apps.batching import TURN_TOKENS, Batches
+from serve_apps.replies import RefusedError
 from serve_apps.schemas import Prediction
 
 pytestmark = pytest.mark.unit
@@ -77,57 +78,82 @@ def test_every_request_gets_its_own_answers_in_turns_within_bounds(sizes: list[l
         assert len({text.split(".")[0] for text in turn}) <= most
 
 
-def test_one_word_behind_large_requests_waits_for_one_turn() -> None:
-    """Sixteen requests of 64 long texts are there; a word that comes then is in the very next turn."""
-    model, clock = Model(), Clock()
+def test_one_word_behind_large_requests_waits_for_two_turns() -> None:
+    """Sixteen requests of 64 long texts wait; a word that comes is in one of the next two turns."""
+    model = Model()
     model.gate = threading.Semaphore(0)
 
     async def body() -> None:
-        together = batches(model, clock)
+        together = batches(model)
         large = [asyncio.create_task(together.answer([LONG] * 64)) for _ in range(16)]
-        while not model.turns:
-            await asyncio.sleep(0.001)
-        clock.now = 0.5
+        for n in range(5):
+            while len(model.turns) <= n:
+                await asyncio.sleep(0.001)
+            model.gate.release()  # type: ignore[union-attr]
         word = asyncio.create_task(together.answer(["word"]))
         await asyncio.sleep(0)
-        assert model.gate is not None
-        model.gate.release(2)
+        model.gate.release(1000)  # type: ignore[union-attr]
         assert labels(await word) == ["word"]
-        model.gate.release(1000)
         await asyncio.gather(*large)
 
     run(body)
-    assert "word" in model.turns[1]
+    at = next(n for n, turn in enumerate(model.turns) if "word" in turn)
+    assert at <= 7
     assert len(model.turns[0]) == TURN_TOKENS // 128
 
 
 def test_small_requests_without_end_do_not_starve_a_large_one() -> None:
-    """Words keep coming; the large request is due after its patience and then goes before them."""
-    model, clock = Model(), Clock()
-    answered: list[str] = []
+    """With each turn the next word comes; the large request gets every second turn."""
+    model = Model()
+    coming = 100
 
     async def body() -> None:
-        together = batches(model, clock, max_requests=1)
+        together = batches(model, max_requests=1)
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Task[Any]] = []
 
         def again(texts: list[str]) -> None:
-            """With each turn half a second passes and the next word comes."""
-            clock.now += 0.5
-            if clock.now < 4 * PATIENCE_S:
+            if len(model.turns) < coming:
                 loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(together.answer(["word"]))))
 
         model.on_turn = again
-        word = asyncio.create_task(together.answer(["word"]))
-        answered.extend(labels(await together.answer([LONG] * 16)))
-        assert clock.now <= 2 * PATIENCE_S
-        await word
-        while clock.now < 4 * PATIENCE_S:
+        words = [asyncio.create_task(together.answer(["word"])) for _ in range(4)]
+        assert len(await together.answer([LONG] * 64)) == 64
+        assert len(model.turns) <= 2 * 64 * 128 // TURN_TOKENS + 2
+        while len(model.turns) < coming:
             await asyncio.sleep(0.001)
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*words, *tasks)
 
     run(body)
-    assert len(answered) == 16
+
+
+def test_work_that_would_not_be_done_in_time_is_refused_with_a_time_to_return() -> None:
+    """At 100 tokens a second 25 s of work are let in; a request of that size more is a 503, a word is not."""
+    model, clock = Model(), Clock()
+    model.gate = threading.Semaphore(0)
+
+    def pass_time(texts: list[str]) -> None:
+        clock.now += sum(min(len(text) + 2, 128) for text in texts) / 100
+
+    model.on_turn = pass_time
+
+    async def body() -> None:
+        together = batches(model, clock)
+        model.gate.release()  # type: ignore[union-attr]
+        await together.answer(["one"])
+        inside = [asyncio.create_task(together.answer([LONG] * 8)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match="s of work are waiting") as caught:
+            await together.answer([LONG] * 12)
+        assert caught.value.status == 503
+        assert int((caught.value.headers or {})["Retry-After"]) >= 1
+        word = asyncio.create_task(together.answer(["word"]))
+        await asyncio.sleep(0)
+        model.gate.release(100)  # type: ignore[union-attr]
+        await asyncio.gather(word, *inside)
+        assert len(await together.answer([LONG] * 64)) == 64
+
+    run(body)
 
 
 def test_a_fault_stays_with_the_request_that_caused_it() -> None:

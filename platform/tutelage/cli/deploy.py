@@ -51,8 +51,8 @@ class Order:
             "bytes": file.stat().st_size,
             "labels": spec.labels,
             "listens on": f"{self.serve.host}:{self.serve.port or 'a free port'}",
-            "replicas": self.serve.replicas,
-            "cpus": self.serve.replicas * self.serve.cpus_per_replica,
+            "replicas": self.serve.replicas or "2 where there is room, else 1",
+            "cpus": (self.serve.replicas or 1) * self.serve.cpus_per_replica,
             "ray": self.ray.address or os.environ.get("RAY_ADDRESS") or "in-process",
         }
 

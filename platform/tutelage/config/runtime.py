@@ -71,8 +71,8 @@ class ServeConfig(Section):
     """0 takes a free port."""
     variant: Literal["int8", "fp32"] = "int8"
     """Which ONNX file answers."""
-    replicas: Positive = 1
-    """Processes that answer side by side."""
+    replicas: Positive | None = None
+    """Processes side by side; null: 2 where CPUs for them and their successors are free, else 1."""
     cpus_per_replica: float = Field(default=1, gt=0)
     """CPUs that Ray reserves for one replica."""
     threads: Positive = 1
