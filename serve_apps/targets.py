@@ -47,7 +47,7 @@ class Target(BaseModel):
     @property
     def cpus(self) -> str:
         """What its replicas are given, in words."""
-        return f"{self.config.replicas} x {self.config.cpus_per_replica:g} CPU"
+        return f"{self.config.replicas or 1} x {self.config.cpus_per_replica:g} CPU"
 
 
 @dataclass(frozen=True)
