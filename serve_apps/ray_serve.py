@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -120,6 +122,7 @@ def start_serve(config: ServeConfig) -> RayServe:
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     client = _client()
     if client is None:
+        check_haproxy(config.host, os.environ)
         port = config.port or free_port(config.host)
         if config.port and not _is_free(config.host, port):
             raise ServeError(
@@ -141,6 +144,20 @@ def start_serve(config: ServeConfig) -> RayServe:
             )
     head = str(ray.get_runtime_context().gcs_address).rpartition(":")[0]
     return RayServe(f"http://{head if config.host in _ANY else config.host}:{port}")
+
+
+def check_haproxy(host: str, env: Mapping[str, str]) -> None:
+    """Raises ServeError for Serve's HAProxy mode on loopback: some of its ports are open to the network."""
+    if env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and host not in _ANY:
+        stats, metrics = (
+            env.get(f"RAY_SERVE_HAPROXY_{name}_PORT", port)
+            for name, port in (("STATS", "8404"), ("METRICS", "9101"))
+        )
+        raise ServeError(
+            f"serve.host is {host}, but in HAProxy mode Serve opens ports {stats} and {metrics} (statistics) "
+            "on all interfaces",
+            fix="unset RAY_SERVE_ENABLE_HA_PROXY, or set serve.host to 0.0.0.0 if the network may reach them",
+        )
 
 
 def running_serve() -> RayServe:

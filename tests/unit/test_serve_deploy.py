@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from serve_apps.ray_serve import find_problem, read_app
+from serve_apps.ray_serve import check_haproxy, find_problem, read_app
 from serve_apps.schemas import VersionRef
 from serve_apps.targets import DEPLOYMENT, Target
 from tests.unit.serve_samples import version_folder
 from tutelage.cli.deploy import read_order, sections
 from tutelage.cli.main import Verb, main
 from tutelage.config.runtime import ServeConfig
-from tutelage.errors import ConfigError, ModelError
+from tutelage.errors import ConfigError, ModelError, ServeError
 from tutelage.files import home
 from tutelage.registry.card import Lineage, VersionCard
 from tutelage.registry.registry import open_registry
@@ -191,3 +191,14 @@ def test_an_endpoint_is_known_by_what_serve_keeps_of_it() -> None:
     both = details("Model")
     both["deployments"] |= details(DEPLOYMENT, user_config=kept)["deployments"]
     assert not read_app("films", both).ours
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.7"])
+def test_haproxy_mode_on_one_interface_is_refused(host: str) -> None:
+    """Serve binds HAProxy's statistics to all interfaces, whatever host it was given."""
+    env = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_STATS_PORT": "8505"}
+    with pytest.raises(ServeError, match=r"opens ports 8505 and 9101") as caught:
+        check_haproxy(host, env)
+    assert "unset RAY_SERVE_ENABLE_HA_PROXY" in caught.value.fix
+    check_haproxy(host, {})
+    check_haproxy("0.0.0.0", env)  # noqa: S104 (never bound)
