@@ -11,6 +11,7 @@ from ray import serve
 from serve_apps.app import build_app
 from serve_apps.batching import Batches
 from serve_apps.predictor import Predictor
+from serve_apps.private_port import keep_private
 from serve_apps.schemas import VersionRef
 from serve_apps.targets import DEPLOYMENT, Target
 from tutelage.config.runtime import ServeConfig
@@ -22,6 +23,7 @@ class Replica:
     def __init__(self, folder: str, version: VersionRef, config: ServeConfig) -> None:
         # Its pool would take every core of the machine, whatever this replica was given.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        keep_private()
         self._predictor = Predictor(Path(folder), config.variant, config.threads)
         self._version = version
         self._config = config

@@ -148,6 +148,18 @@ def test_the_proxy_reads_ahead_and_says_errors_in_json(endpoint: Endpoint) -> No
         assert reply.getheader("x-tutelage-version") is None
 
 
+def test_nothing_of_it_listens_beyond_loopback(endpoint: Endpoint) -> None:
+    """Replicas too: what comes to their ports is unpickled."""
+    listening = {
+        (process.name(), found.laddr.ip.removeprefix("::ffff:"))
+        for process in own_processes()
+        for found in process.net_connections(kind="tcp")
+        if found.status == psutil.CONN_LISTEN
+    }
+    assert any(name.startswith("ray::ServeRepl") for name, _ in listening)
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1"}, listening
+
+
 def test_no_request_is_lost_with_a_replica_that_is_killed(endpoint: Endpoint) -> None:
     """SIGKILL to a replica while clients ask: those it had are asked again, and all get a 200."""
     over = threading.Event()
