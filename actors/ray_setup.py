@@ -8,7 +8,7 @@ import json
 import os
 import site
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -207,6 +207,23 @@ def own_processes() -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return list(found.values())
+
+
+def descendants(raylets: Collection[int]) -> list[psutil.Process]:
+    """Processes that workers of these raylets started, also when their parents are gone.
+
+    Serve's HAProxy is one: after a SIGTERM to the group it alone goes on, and holds the port. A worker
+    leaves its raylet's number in the environment of what it starts.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            number = process.environ().get("RAY_RAYLET_PID", "")
+        except psutil.Error:  # gone meanwhile, or somebody else's
+            continue
+        if number.isdigit() and int(number) in raylets:
+            found.append(process)
+    return found
 
 
 def end_processes(

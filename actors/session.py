@@ -14,6 +14,7 @@ from typing import Any
 
 from actors.ray_setup import (
     code_for_workers,
+    descendants,
     end_processes,
     environment,
     has_token,
@@ -128,6 +129,7 @@ class _Start:
         self._start, self._address, self._limit_s = start, address, limit_s
         self._session: Session | None = None
         self._error: Exception | None = None
+        self._raylets: list[int] = []
         self._done, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray-session", daemon=True)
         self._thread.start()
@@ -136,6 +138,8 @@ class _Start:
         shield_from_hang_up()
         try:
             self._session = self._start()
+            if self._address is None:
+                self._raylets = [process.pid for process in own_processes() if process.name() == "raylet"]
         except Exception as error:  # every failure of Ray is told to the waiting thread
             self._error = error
         self._done.set()
@@ -159,7 +163,7 @@ class _Start:
             if finished:
                 ray.shutdown(wait_for_processes=self._address is None)
             self._over.set()
-            stuck = end_processes(left)
+            stuck = end_processes(list({*left, *(descendants(self._raylets) if self._raylets else ())}))
             self._thread.join(5)
         if stuck:
             pids = " ".join(str(process.pid) for process in stuck)

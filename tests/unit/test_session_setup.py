@@ -22,6 +22,7 @@ from actors.ray_setup import (
     code_folders,
     code_for_workers,
     code_roots,
+    descendants,
     end_processes,
     environment,
     has_token,
@@ -126,6 +127,24 @@ def test_processes_that_stay_are_ended(stubborn: bool) -> None:
         process.stdout.readline()
         assert end_processes([psutil.Process(process.pid)], grace_s=0, step_s=0.5) == []
         assert not psutil.pid_exists(process.pid)
+
+
+def test_what_a_worker_started_is_found_after_its_parents_are_gone() -> None:
+    """By the raylet's number in its environment: a process whose parent has ended is nobody's child."""
+    raylet = 4_000_000 + os.getpid()  # above the largest pid
+    code = (
+        "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
+        "'import time; time.sleep(60)'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
+    )
+    env = {**os.environ, "RAY_RAYLET_PID": str(raylet)}
+    orphan = int(
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout
+    )
+    try:
+        assert [process.pid for process in descendants([raylet])] == [orphan]
+        assert descendants([raylet + 1]) == []
+    finally:
+        end_processes([psutil.Process(orphan)], grace_s=0)
 
 
 @pytest.mark.parametrize(("number", "code"), [*zip(STOPPING, (130, 143, 129), strict=True)])
