@@ -91,9 +91,11 @@ def test_streamed_scores_are_local_scores(report: dict[str, Any]) -> None:
     assert report["parity"]["max_abs_diff"] < 1e-4
 
 
-def test_the_endpoint_answered_with_the_version(report: dict[str, Any]) -> None:
-    """Every answer came from the version that was recorded, with a label of the task."""
+def test_the_endpoint_answered_with_the_version(story: Story, report: dict[str, Any]) -> None:
+    """Every answer came from the version that was recorded, with a label of the task and probes to load by."""
     assert re.fullmatch(r"tiny:[0-9a-f]+", report["version"])
+    folder = story.cli.home / "versions" / report["version"].partition(":")[2]
+    assert len(json.loads((folder / "probes.json").read_text())["texts"]) > 16
     assert report["endpoint"]["version"] in report["version"]
     assert len(report["endpoint"]["answers"]) > 0
     assert {answer["label"] for answer in report["endpoint"]["answers"]} <= {"negative", "positive"}
