@@ -92,7 +92,7 @@ def test_streamed_scores_are_local_scores(report: dict[str, Any]) -> None:
 
 
 def test_the_endpoint_answered_with_the_version(story: Story, report: dict[str, Any]) -> None:
-    """Every answer came from the version that was recorded, with a label of the task and probes to load by."""
+    """Every answer came from the version that was recorded, which keeps probes, with a label of the task."""
     assert re.fullmatch(r"tiny:[0-9a-f]+", report["version"])
     folder = story.cli.home / "versions" / report["version"].partition(":")[2]
     assert len(json.loads((folder / "probes.json").read_text())["texts"]) > 16
