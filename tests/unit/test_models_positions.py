@@ -11,7 +11,7 @@ import torch
 from tutelage.models.describe import describe
 from tutelage.models.load import load_classifier
 from tutelage.models.positions import usable_tokens
-from tutelage.testing import FAMILIES, tiny_family
+from tutelage.testing import FAMILIES, each_config, tiny_family
 
 pytestmark = pytest.mark.unit
 
@@ -30,11 +30,9 @@ def answer(model: Any, tokens: int) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize("positions", [24, 29])
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "nystromformer"])
-def test_a_model_reads_texts_up_to_its_limit_and_none_beyond(
-    name: str, positions: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", [name for name in each_config() if name != "nystromformer"])
+def test_a_model_reads_texts_up_to_its_limit_and_none_beyond(name: str, tmp_path: Path) -> None:
+    positions = 29
     model = load_classifier(tiny_family(name, tmp_path, positions=positions))
     limit, kind = usable_tokens(model.config), FAMILIES[name].config
     assert describe(tmp_path).positions == limit == (None if kind in ANY_LENGTH else positions)

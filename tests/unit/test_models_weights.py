@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tutelage.errors import ModelError
 from tutelage.models.load import load_body, load_classifier, load_model
-from tutelage.testing import FAMILIES, tiny_family, tiny_model
+from tutelage.testing import each_config, tiny_family, tiny_model
 
 pytestmark = pytest.mark.unit
 
@@ -113,7 +113,7 @@ def test_a_body_that_is_not_whole_is_no_base(bert: Path, tmp_path: Path) -> None
         load_body(folder)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", each_config())
 def test_every_family_is_read_whole_and_is_a_base_without_its_head(name: str, tmp_path: Path) -> None:
     folder = tiny_family(name, tmp_path / "m", LABELS)
     model = load_classifier(folder, LABELS)

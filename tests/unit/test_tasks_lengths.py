@@ -32,7 +32,7 @@ POSITIONS = 61
 """The limit of the models here: no multiple of anything, and texts reach beyond it."""
 LEAST = 4
 """The smallest data.max_tokens of a job."""
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from tutelage.errors import DataError, ModelError
-from tutelage.testing import FAMILIES, sentences, small_tokenizer, tiny_family
+from tutelage.testing import each_config, sentences, small_tokenizer, tiny_family
 from tutelage.testing.tokenizers import Kind
 from tutelage.tokenizer import PROBE_TEXTS, id_reader, identity, load_tokenizer, read_file, read_texts
 
@@ -41,7 +41,7 @@ def bert(tmp_path: Path) -> Path:
     return Path(tiny_family("bert", tmp_path / "bert"))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", each_config())
 def test_every_reader_of_a_folder_reads_the_same_ids_and_so_do_those_of_what_is_made_from_it(
     name: str, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from tutelage.testing.classification import (
     tiny_texts,
     tiny_words,
 )
-from tutelage.testing.families import FAMILIES, tiny_family
+from tutelage.testing.families import FAMILIES, each_config, tiny_family
 from tutelage.testing.models import tiny_model
 from tutelage.testing.rows import (
     TAGS,
@@ -34,6 +34,7 @@ __all__ = [
     "POSITIONS",
     "SPECIAL",
     "TAGS",
+    "each_config",
     "sentences",
     "small_tokenizer",
     "tiny_answers",

@@ -131,6 +131,11 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def each_config() -> list[str]:
+    """One family for each class of config."""
+    return list({family.config: name for name, family in reversed(FAMILIES.items())}.values())[::-1]
+
+
 def tiny_family(
     name: str,
     folder: Path,
