@@ -197,7 +197,7 @@ def test_concerns_are_told_with_the_tokens_of_a_model_that_is_there(
     data.write_text(f"text,label\n{rows}一样,0\n一样,1\n")
     code, out, _ = call("--json", "init", str(tmp_path / "one"), "--data", str(data))
     found = " ".join(json.loads(out)["data"]["concerns"])
-    assert "1 texts stand in several rows with different labels" in found
+    assert "1 text stands in several rows with different labels" in found
     assert "tokens" not in found
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
     tiny_classifier(tmp_path / "models" / "minilm")

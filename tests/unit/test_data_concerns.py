@@ -139,7 +139,7 @@ def test_labels_and_repeats_that_are_not_sane_are_told(tmp_path: Path) -> None:
     assert rows.classes["s"]["train"] == {"": 0, "a": 25, "A": 1, "never": 0}
     assert any(f.startswith("task.labels: 'a', 'A' differ in case") for f in found)
     assert any(f == "labels without a train row, so never learned: never" for f in found)
-    assert any("1 texts stand in several rows with different labels" in f for f in found)
+    assert any("1 text stands in several rows with different labels" in f for f in found)
 
 
 def test_one_class_for_nearly_all_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ BAD_SHARE = 0.05
 REPEAT_SHARE = 0.2
 TWO_LABELS_SHARE = 0.005
 LARGEST_CLASS = 0.9
-LEAK_SHARE = 0.01
+LEAK_SHARE = 0.02
+"""Short phrases stand in both by nature: 1.1 % of the test texts of four sets of reviews."""
 SHOWN_LABELS = 5
 
 
@@ -96,8 +97,8 @@ def _rows(rows: RowSet) -> Iterator[str]:
             yield f"{name}: {_share(repeats, good)} rows repeat the text of another; write each text once"
     if rows.two_labels > TWO_LABELS_SHARE * max(1, total):
         yield (
-            f"{rows.two_labels:,} texts stand in several rows with different labels; no model can be right "
-            "on all of them: decide for one label, or remove them"
+            f"{rows.two_labels:,} {'text stands' if rows.two_labels == 1 else 'texts stand'} in several rows "
+            "with different labels; no model can be right on all of these: decide for one label, or remove them"
         )
 
 
