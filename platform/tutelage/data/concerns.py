@@ -98,7 +98,7 @@ def _rows(rows: RowSet) -> Iterator[str]:
     if rows.two_labels > TWO_LABELS_SHARE * max(1, total):
         yield (
             f"{rows.two_labels:,} {'text stands' if rows.two_labels == 1 else 'texts stand'} in several rows "
-            "with different labels; no model can be right on all of these: decide for one label, or remove them"
+            "with different labels; no model is right on all of these: decide for one label, or remove them"
         )
 
 
