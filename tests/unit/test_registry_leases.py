@@ -160,6 +160,14 @@ def test_release_takes_a_run_from_a_living_holder(tmp_path: Path, clock: Clock) 
         here.release("d-1")
 
 
+def test_only_who_holds_a_run_ends_it(tmp_path: Path, clock: Clock) -> None:
+    start(Runs(Database.at_home(tmp_path), clock, process=ELSEWHERE))
+    here = Runs(Database.at_home(tmp_path), clock)
+    with pytest.raises(StoreError, match="'d-1' is not held by this process"):
+        here.finish("d-1", "done")
+    assert here.get("d-1").status == "running"
+
+
 def test_a_process_of_another_container_on_this_host_is_not_looked_for_by_its_pid(
     database: Database, clock: Clock
 ) -> None:

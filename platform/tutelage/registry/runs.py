@@ -122,8 +122,13 @@ class Runs:
         text = json.dumps(figures or {}, allow_nan=True)
         fence = self._let_go(run_id)
         with self._database.write(guarded=False) as session:
-            if fence is not None:
-                leases.check(session, run_id, fence)
+            if fence is None:
+                self._running(session, run_id)
+                raise StoreError(
+                    f"run '{run_id}' is not held by this process, which cannot end it",
+                    fix=f"`tutelage runs release {run_id}` takes it from its holder",
+                )
+            leases.check(session, run_id, fence)
             row = self._running(session, run_id)
             row.status, row.finished, row.figures = status, self._now(session), text
             session.flush()
