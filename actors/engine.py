@@ -216,8 +216,10 @@ def lone_group() -> None:
     if dist.is_initialized():
         return
     os.environ.setdefault("LOCAL_RANK", "0")
-    place = Path(tempfile.mkdtemp(prefix="tutelage-")) / "group"
-    dist.init_process_group("gloo", init_method=f"file://{place}", rank=0, world_size=1)
+    # By its path: a URL of a folder that holds `?` or `%` names another one.
+    torch_store: Any = dist.FileStore  # type: ignore[attr-defined]
+    store = torch_store(str(Path(tempfile.mkdtemp(prefix="tutelage-")) / "group"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
 
 
 def inputs_of(batch: Batch, model: Any) -> dict[str, Tensor]:

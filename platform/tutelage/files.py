@@ -35,6 +35,27 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def filesystem(place: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL or path, and the path in it; `::` in a path means nothing."""
+    if is_url(place):
+        from fsspec.core import url_to_fs
+
+        found: tuple[Any, str] = url_to_fs(place)
+        return found
+    from fsspec.implementations.local import LocalFileSystem
+
+    return LocalFileSystem(), os.path.abspath(place)
+
+
+def beginning(fs: Any, folder: str, words: str) -> list[str]:
+    """Paths right below a folder whose names begin so, sorted; a glob would read signs in its name."""
+    try:
+        paths = [str(path) for path in fs.ls(folder, detail=False)]
+    except FileNotFoundError:
+        return []
+    return sorted(path for path in paths if path.rstrip("/").rpartition("/")[2].startswith(words))
+
+
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that appears under its name only when it is whole; a kill leaves the old one."""

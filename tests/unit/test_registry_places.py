@@ -37,6 +37,8 @@ def fill(home: Path) -> Registry:
 @example(name="a?b")
 @example(name="100%25")
 @example(name="a#b c")
+@example(name="a::b")
+@example(name="zip::x")
 @example(name="file:x?mode=memory")
 @example(name=":memory:")
 def test_a_registry_is_in_its_home_whatever_the_home_is_called(tmp_path: Path, name: str) -> None:
@@ -147,3 +149,18 @@ def test_a_home_that_cannot_be_made_says_so(tmp_path: Path, monkeypatch: pytest.
     assert "TUTELAGE_HOME" in caught.value.fix
     (finding,) = checks.disk(Probes())
     assert finding.level == "fail"
+
+
+@pytest.mark.parametrize("name", ["a[1]*?", "zip::b", "c%20d#e"])
+def test_names_are_found_in_a_folder_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    for below in ("checkpoint_2", "checkpoint_1", "other"):
+        (tmp_path / name / below).mkdir(parents=True)
+    fs, place = files.filesystem(str(tmp_path / name))
+    found = files.beginning(fs, place, "checkpoint_")
+    assert [Path(path) for path in found] == [tmp_path / name / f"checkpoint_{n}" for n in (1, 2)]
+    assert files.beginning(fs, f"{place}/not-there", "") == []
+
+
+def test_a_url_is_opened_by_its_own_file_system() -> None:
+    fs, place = files.filesystem("memory://bucket/a")
+    assert (fs.protocol, place) == ("memory", "/bucket/a")

@@ -35,6 +35,7 @@ from tune_spaces.search.watch import Watch
 from tune_spaces.space import Space, own_point
 from tutelage.config.search import PB2, PBT, SMALLER_IS_BETTER, SearchConfig
 from tutelage.errors import ConfigError, TrainError
+from tutelage.files import beginning, filesystem
 from tutelage.progress import Progress
 
 LATE_S = 30.0
@@ -151,19 +152,20 @@ def _search(opened: Opened, book: Book, ui: Progress, place: str) -> None:
 
 def _forget_state(place: str) -> None:
     """Remove what Tune kept of a search whose trials are not known any more."""
-    from fsspec.core import url_to_fs
-
-    files, path = url_to_fs(f"{place}/tune")
+    files, path = filesystem(f"{place}/tune")
     if files.exists(path):
         files.rm(path, recursive=True)
 
 
-def forget_checkpoints(place: str, trial: str = "*") -> None:
+def forget_checkpoints(place: str, trial: str | None = None) -> None:
     """Remove what trials have left to go on from: it takes far more room than all else of a search."""
-    from fsspec.core import url_to_fs
-
-    files, path = url_to_fs(f"{place}/tune/{trial}")
-    for folder in files.glob(f"{path}/checkpoint_*"):
+    files, path = filesystem(f"{place}/tune")
+    trials = (
+        [one for one in beginning(files, path, "") if files.isdir(one)]
+        if trial is None
+        else [f"{path}/{trial}"]
+    )
+    for folder in [found for one in trials for found in beginning(files, one, "checkpoint_")]:
         with suppress(OSError):  # Tune may be removing it
             files.rm(folder, recursive=True)
 
@@ -287,10 +289,8 @@ def _population(shared: Shared, asking: Asking, trials: int) -> Any:
 
 def _can_resume(place: str) -> bool:
     """Whether an earlier start has left a snapshot: Tune writes one every few seconds."""
-    from fsspec.core import url_to_fs
-
-    files, path = url_to_fs(f"{place}/tune")
-    return bool(files.glob(f"{path}/experiment_state-*.json"))
+    files, path = filesystem(f"{place}/tune")
+    return bool(beginning(files, path, "experiment_state-"))
 
 
 @contextmanager

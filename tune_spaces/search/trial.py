@@ -29,6 +29,7 @@ from actors.workspace import Workspace
 from tune_spaces.space import Space, job_at
 from tutelage.config import JobConfig
 from tutelage.errors import ConfigError, TrainError, TutelageError
+from tutelage.files import beginning, filesystem
 
 WORST = {"accuracy": 0.0, "loss": 1e9, "fidelity": 1e9}
 """What a trial that failed reports, so that schedulers and searchers have a number."""
@@ -305,10 +306,8 @@ def _take(engine: Any, folder: Path) -> Start:
 @contextmanager
 def _checkpoints(place: str, name: str, given: Any) -> Iterator[tuple[str | None, list[str]]]:
     """Folders on this machine of Tune's checkpoint and of the trial's own, the newest first."""
-    from fsspec.core import url_to_fs
-
-    files, path = url_to_fs(f"{place}/{name}")
-    own = sorted((str(one) for one in files.glob(f"{path}/checkpoint_*")), reverse=True)
+    files, path = filesystem(f"{place}/{name}")
+    own = beginning(files, path, "checkpoint_")[::-1]
     with tempfile.TemporaryDirectory(prefix="tutelage-") as scratch:
         here = []
         for number, one in enumerate(own[:2]):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from tutelage.config.data import CatalogSource, FileSource, Source
@@ -26,7 +25,7 @@ from tutelage.data.labels import spellings
 from tutelage.data.raw import Dialect, RawRows, Reader, Wanted
 from tutelage.data.text_lines import read_jsonl, read_text
 from tutelage.errors import DataError, StoreError
-from tutelage.files import digest_file, digest_text, is_url
+from tutelage.files import digest_file, digest_text, filesystem, is_url
 from tutelage.progress import Stage
 
 ENDINGS = {
@@ -163,7 +162,7 @@ def list_files(name: str, source: FileSource) -> tuple[Any, list[File]]:
     key = f"data.sources.{name}"
     place = source.path if is_url(source.path) else str(Path(source.path).expanduser().absolute())
     try:
-        fs, root = url_to_fs(place)
+        fs, root = filesystem(place)
         paths, listed = _expand(fs, root)
     except (ImportError, ValueError) as problem:
         raise DataError(

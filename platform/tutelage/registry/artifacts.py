@@ -15,7 +15,7 @@ from typing import Any
 
 from tutelage.data.folders import whole_folder
 from tutelage.errors import StoreError
-from tutelage.files import digest_file, is_url
+from tutelage.files import digest_file, filesystem, is_url
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,10 @@ class ArtifactStore:
     """
 
     def __init__(self, root: str | Path, clock: Callable[[], float] = time.time) -> None:
-        from fsspec.core import url_to_fs
-
         self._clock = clock
         self._local = not is_url(str(root)) or str(root).startswith("file://")
         with self._explained(str(root)):
-            self._fs, path = url_to_fs(str(root))
+            self._fs, path = filesystem(str(root))
         self.root = str(root)
         self._objects = f"{path.rstrip('/')}/objects"
 
