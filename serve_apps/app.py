@@ -29,11 +29,6 @@ Answer = Callable[[list[str]], Awaitable[list[Prediction]]]
 _REFUSALS: Any = {code: {"model": ErrorReply} for code in (400, 408, 413, 415, 422, 500, 503)}
 
 
-def body_limit(config: ServeConfig) -> int:
-    """Bytes of the largest request within the limits: JSON may write one character as 6 (or 12 for two)."""
-    return config.max_texts * (config.max_chars * 6 + 8) + 1024
-
-
 def build_app(
     answer: Answer,
     version: VersionRef,
@@ -93,7 +88,7 @@ def build_app(
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RefusedError, _on_refused)
     app.add_exception_handler(Exception, _on_crash)
-    return Guard(app, version.id, body_limit(config))
+    return Guard(app, version.id, config.body_bytes)
 
 
 def _check_limits(texts: list[str], config: ServeConfig) -> None:

@@ -14,9 +14,8 @@ from starlette.middleware import Middleware
 
 from serve_apps.body import Held, Message, Receive, Scope, Send, read_body, replayed
 from serve_apps.replies import RETRY, RefusedError, error_reply
+from tutelage.config.runtime import MOST_BODY_BYTES
 
-HELD_BYTES = 256 * 2**20
-"""Bytes of bodies that the proxy holds, all requests together, until each is answered."""
 ATTEMPTS = 2
 """A request that kills its replica may kill one more, and no third."""
 
@@ -42,7 +41,7 @@ class Front:
     Only `/v1/predict` is read ahead and asked again: other applications of the cluster may stream.
     """
 
-    def __init__(self, app: Any, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(self, app: Any, held_bytes: int = MOST_BODY_BYTES) -> None:
         self.app = app
         self._held = Held(held_bytes)
 

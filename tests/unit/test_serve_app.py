@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from serve_apps.app import body_limit, build_app
+from serve_apps.app import build_app
 from serve_apps.schemas import ErrorReply, Prediction, VersionRef
-from tutelage.config.runtime import ServeConfig
+from tutelage.config.runtime import MOST_BODY_BYTES, ServeConfig
 
 pytestmark = pytest.mark.unit
 
@@ -164,7 +168,7 @@ def test_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serve_apps.guard.HELD_BYTES", 0)
     one = app()
     one._held.now = 1000
-    full = json.dumps({"texts": ["\u4f60" * 20] * 3}).encode().ljust(body_limit(CONFIG), b" ")
+    full = json.dumps({"texts": ["\u4f60" * 20] * 3}).encode().ljust(CONFIG.body_bytes, b" ")
     reply = ask("POST", "/v1/predict", on=one, content=full, headers=JSON)
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
     one._held.now = 0
@@ -228,8 +232,20 @@ def test_the_largest_request_within_the_limits_passes() -> None:
     """Three texts of twenty characters, each escaped as `\\uXXXX`, are below the limit for bodies."""
     body = json.dumps({"texts": ["\u4f60" * 20] * 3}).encode()
     assert b"\\u4f60" in body
-    assert len(body) < body_limit(CONFIG)
+    assert len(body) < CONFIG.body_bytes
     assert post(body).status_code == 200
+
+
+@given(texts=st.integers(1, 10**8), chars=st.integers(1, 10**8))
+def test_limits_that_no_request_can_reach_are_refused(texts: int, chars: int) -> None:
+    """What the job lets in fits what the proxy holds, and the advice of the refusal is within the limit."""
+    if texts * (chars * 6 + 8) + 1024 <= MOST_BODY_BYTES:
+        assert ServeConfig(max_texts=texts, max_chars=chars).body_bytes <= MOST_BODY_BYTES
+        return
+    with pytest.raises(ValidationError, match="use ") as refused:
+        ServeConfig(max_texts=texts, max_chars=chars)
+    if advice := re.search(r"use max_chars (\d+) or less", str(refused.value)):
+        assert ServeConfig(max_texts=texts, max_chars=int(advice[1])).max_texts == texts
 
 
 def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
@@ -263,7 +279,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
 
     said = asyncio.run(call())
     assert said[0]["status"] == 413
-    assert sent == body_limit(CONFIG) // 1000 + 1
+    assert sent == CONFIG.body_bytes // 1000 + 1
 
 
 def test_a_wrong_content_length_is_refused() -> None:

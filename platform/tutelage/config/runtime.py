@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tutelage.config.base import Positive, Section
 from tutelage.config.payload import PlannerConfig
@@ -62,6 +62,10 @@ class ExportConfig(Section):
     """Largest absolute difference of any fp32 ONNX logit from torch."""
 
 
+MOST_BODY_BYTES = 256 * 2**20
+"""Bytes of request bodies that the endpoint's proxy holds, all requests together."""
+
+
 class ServeConfig(Section):
     """The endpoint. It listens on loopback unless the host says otherwise."""
 
@@ -87,6 +91,22 @@ class ServeConfig(Section):
     """Characters one text may have; more is a 413."""
     max_queued: Positive = 256
     """Waiting requests a replica takes before it answers 503."""
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of the largest request within the limits: JSON may write a character as 6 (or two as 12)."""
+        return self.max_texts * (self.max_chars * 6 + 8) + 1024
+
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> ServeConfig:
+        if self.body_bytes > MOST_BODY_BYTES:
+            chars = ((MOST_BODY_BYTES - 1024) // self.max_texts - 8) // 6
+            advice = f"use max_chars {chars} or less" if chars > 0 else "use a smaller max_texts"
+            raise ValueError(
+                f"max_texts {self.max_texts} of max_chars {self.max_chars} may be one request of "
+                f"{self.body_bytes // 2**20} MiB, the endpoint holds {MOST_BODY_BYTES // 2**20}; {advice}"
+            )
+        return self
 
 
 class RayConfig(Section):
