@@ -159,32 +159,39 @@ def tiny_family(
         The folder, as the `model:` of a job takes it.
     """
     import torch
-    import transformers
     from transformers import AutoModelForSequenceClassification
 
     family = FAMILIES[name]
-    pad = {"token": "[PAD]" if "wordpiece" in family.tokenizer else "<pad>", "end": "<|end|>", "none": None}
-    tokenizer = small_tokenizer(family.tokenizer, pad=pad[family.padding], side=family.side)
-    values = {"vocab_size": len(tokenizer), "initializer_range": 0.3, **family.sizes, **family.options}
-    if family.rows:
-        values[family.rows] = positions + family.before
-    values |= {
-        f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "cls", "sep")
-    }
-    values["pad_token_id"] = tokenizer.pad_token_id if family.config_pads else None
-    kind: Any = getattr(transformers, family.config)
-    if family.config in ("BartConfig", "T5Config"):
-        values["decoder_start_token_id"] = tokenizer.pad_token_id
-    if family.config == "T5Config":
-        values["initializer_factor"] = 3.0
-    config = kind(
-        **values | (options or {}),
-        id2label=dict(enumerate(labels)),
-        label2id={label: number for number, label in enumerate(labels)},
-    )
+    own = "[PAD]" if "wordpiece" in family.tokenizer else "<pad>"
+    pad = {"token": own, "end": "<|end|>", "none": None}[family.padding]
+    tokenizer = small_tokenizer(family.tokenizer, pad=pad, side=family.side)
+    config = _config(family, tokenizer, positions, labels, options or {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         auto: Any = AutoModelForSequenceClassification
         auto.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def _config(
+    family: Family, tokenizer: Any, positions: int, labels: Sequence[str], options: dict[str, Any]
+) -> Any:
+    import transformers
+
+    values = {"vocab_size": len(tokenizer), "initializer_range": 0.3, **family.sizes, **family.options}
+    if family.rows:
+        values[family.rows] = positions + family.before
+    for role in ("bos", "eos", "cls", "sep"):
+        values[f"{role}_token_id"] = getattr(tokenizer, f"{role}_token_id")
+    values["pad_token_id"] = tokenizer.pad_token_id if family.config_pads else None
+    if family.config in ("BartConfig", "T5Config"):
+        values["decoder_start_token_id"] = tokenizer.pad_token_id
+    if family.config == "T5Config":
+        values["initializer_factor"] = 3.0
+    kind: Any = getattr(transformers, family.config)
+    return kind(
+        **values | options,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
