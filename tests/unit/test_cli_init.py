@@ -56,6 +56,8 @@ def test_without_data_the_job_and_its_example_are_valid(tmp_path: Path) -> None:
     assert isinstance(source, FileSource)
     assert Path(source.path) == folder / "example.csv"
     assert find_columns(str(folder / "example.csv"), "s").labels == ["negative", "positive"]
+    # Two cores hold the student's worker and all teachers at once: with less, the first run waits for ever.
+    assert job.train.workers * job.train.cpus_per_worker + sum(t.num_cpus for t in job.teachers) <= 2
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "arrow"])

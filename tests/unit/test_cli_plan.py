@@ -218,3 +218,12 @@ def test_stopping_early_without_a_labelled_validation_row_is_refused_by_the_plan
         distill_plan(opened(bare, tmp_path, early_stop=stops), fresh=False)
     assert "train.early_stop=null" in caught.value.fix
     distill_plan(opened(bare, tmp_path, early_stop=None), fresh=False)
+
+
+@pytest.mark.parametrize(("cpus", "says"), [(1, "1.5 of 2.5 CPUs"), (3, "")])
+def test_cores_that_one_machine_lacks_are_told(
+    job: dict[str, Any], tmp_path: Path, cpus: int, says: str
+) -> None:
+    """One worker, a teacher of a core and one of half a core stand on the machine at the same time."""
+    space = opened({**job, "ray": {"num_cpus": cpus}}, tmp_path)
+    assert distill_plan(space, fresh=False).rows[-1]["missing"].partition(":")[0] == says

@@ -55,12 +55,14 @@ data:
 teachers:
   - name: whole
     model: catalog:minilm
+    num_cpus: 0.5          # of a replica; all teachers and train.workers must fit your cores at once
     finetune: &finetune
       data: {{{source}: {{}}}}
       method: {{type: full}}            # or {{type: partial, freeze_layers: 3}}, {{type: lora, rank: 8}}
       train: {{epochs: 2, lr: 5.0e-5, batch_size: 32}}
   - name: upper
     model: catalog:minilm
+    num_cpus: 0.5
     finetune:
       <<: *finetune
       method: {{type: partial, freeze_layers: 3}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,7 @@ def distill_plan(space: Workspace, *, fresh: bool) -> DistillPlan:
     if job.on_policy is not None:
         row["on-policy steps"] = f"about {job.on_policy.fraction * training['steps']:.0f}"
     row["needs"] = _needs(space)
+    row["missing"] = _missing_cpus(space)
     reasons = {choice.teacher: choice.reason for choice in choices}
     return DistillPlan([*rows, row], teachers, reasons, data_about(space))
 
@@ -135,6 +137,17 @@ def _needs(space: Workspace) -> str:
     return _resources(
         total({t.name: t.min_replicas for t in teachers}), total({t.name: t.most_replicas for t in teachers})
     )
+
+
+def _missing_cpus(space: Workspace) -> str:
+    """What a Ray of this machine alone lacks, and the training would wait for; empty where all fits."""
+    job = space.job
+    least = job.train.workers * job.train.cpus_per_worker
+    least += sum(teacher.min_replicas * teacher.num_cpus for teacher in job.teachers)
+    here = job.ray.num_cpus or os.cpu_count() or 1
+    if job.ray.address or os.environ.get("RAY_ADDRESS") or least <= here:
+        return ""
+    return f"{least - here:g} of {least:g} CPUs: lower teachers.*.num_cpus or train.cpus_per_worker"
 
 
 def _resources(least: tuple[float, float], most: tuple[float, float]) -> str:
