@@ -91,6 +91,20 @@ def test_a_teacher_that_cannot_load_says_why(space: Any, cluster: Session, tmp_p
     assert "cannot be loaded" in caught.value.problem
 
 
+def test_a_question_that_the_code_refuses_ends_at_once_and_starts_no_replica_anew(
+    space: Any, cluster: Session
+) -> None:
+    """A column that the model has not: an IndexError of the teacher's own code, from its own process."""
+    spec = replace(teacher_specs(space, {})[0], label_order=(0, 1, 2))
+    with sample.running(Fleet([(spec, space.job.teachers[0])])) as fleet:
+        fleet.ready(60)
+        channel = TeacherChannel(spec.name, fleet.members[spec.name], DENSE, StreamConfig())
+        with pytest.raises(TeacherError, match=r"cannot answer batch .*-0: IndexError: index 2 is out of"):
+            channel.take(channel.ask(question()))
+        assert channel.counters.retries == 0
+        assert fleet.state()[spec.name]["respawns"] == 0
+
+
 def test_a_fleet_too_large_for_the_cluster_says_what_is_free(space: Any, cluster: Session) -> None:
     spec, config = teacher_specs(space, {})[0], space.job.teachers[0].model_copy(update={"num_cpus": 64})
     with (
