@@ -87,7 +87,7 @@ def distill(
             remember(space.home, specs, result["teachers"])
         with ui.stage("judge") as stage:
             replicas = fleet.ready(LOAD_DEADLINE_S, stage)
-            if not measured:
+            if replicas and not measured:
                 stage.note(", ".join(_seat(card) for card in replicas))
             judgement = judge_teachers(asked, measured, stage)
     finally:
@@ -169,7 +169,8 @@ def _train(training: Training, space: Workspace, fleet: Fleet, stage: Stage) -> 
     stage.table(teacher_table(result["teachers"], training.payloads, training.task.type, ended=True))
     calls = ", ".join(f"{name} {int(counted['calls'])}" for name, counted in result["teachers"].items())
     stage.note(
-        f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}; teacher calls: {calls}"
+        f"{result['steps']} steps in {result['seconds']:.0f} s, {result['precision']}"
+        + (f"; teacher calls: {calls}" if calls else "")
     )
     for said in result["notes"]:
         stage.note(said)

@@ -16,7 +16,7 @@ View = Mapping[str, float]
 
 _OF_THE_FLEET = ("replicas", "starting", "respawns", "left_out")
 """Each worker says the same, or nearly; the largest is shown."""
-_MEANS = ("wait_share", "p50_ms", "queue_p50_ms")
+_MEANS = ("p50_ms", "queue_p50_ms")
 DASH = "-"
 
 
@@ -39,8 +39,12 @@ def together(views: list[View]) -> dict[str, float]:
         values = [view[key] for view in views]
         if key in _OF_THE_FLEET:
             whole[key] = max(values)
-        elif key in _MEANS:
+        elif key == "wait_share":
             whole[key] = sum(values) / len(values)
+        elif key in _MEANS:
+            # A worker that has asked nothing has measured nothing.
+            measured = [view[key] for view in views if view["calls"]] or values
+            whole[key] = sum(measured) / len(measured)
         else:
             whole[key] = sum(values)
     whole["bytes_position"] = whole["bytes_received"] / max(1.0, whole["positions"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.search.trial import STATE, go_on, status_of
+from tune_spaces.search.trial import STATE, go_on, run_trial, status_of
 from tutelage.errors import TrainError
 
 pytestmark = pytest.mark.unit
@@ -84,3 +84,30 @@ def test_weights_that_were_to_be_taken_over_and_are_gone_are_an_error(tmp_path: 
 )
 def test_a_training_that_fails_says_how(error: BaseException, status: str) -> None:
     assert status_of(error) == status
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [(KeyError("label"), True), (TrainError("the loss is nan"), True), (OSError("disk"), False)],
+)
+def test_what_a_trial_would_say_again_is_its_result_and_no_trial_is_repeated_for_it(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, result: bool
+) -> None:
+    """What may be well the next time is left to Tune, which starts the trial again."""
+    import ray.tune
+
+    def fails(*_: Any) -> None:
+        raise error
+
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("tune_spaces.search.trial._train", fails)
+    monkeypatch.setattr(ray.tune, "report", told.append)
+    shared: Any = None
+    if result:
+        run_trial({}, shared)
+        assert told[0]["status"] == "failed"
+        assert str(error.args[0]) in told[0]["error"]
+    else:
+        with pytest.raises(OSError, match="disk"):
+            run_trial({}, shared)
+        assert told == []

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from actors.distill import student_training
 from actors.on_demand import Scored
+from actors.reasons import LASTING
 from actors.teacher import TeacherSpec
 from actors.training import Training, TrainState
 from actors.workspace import Workspace
@@ -97,13 +98,16 @@ def trial_job(job: JobConfig, searched: Space, point: dict[str, Any]) -> JobConf
 
 
 def run_trial(config: dict[str, Any], shared: Shared) -> None:
-    """What Ray Tune calls. A student that cannot be trained is a result, never a broken search."""
+    """What Ray Tune calls. A student that cannot be trained is a result, never a broken search.
+
+    Only what may be well the next time (a place, a connection) is left for Tune to repeat.
+    """
     from ray import tune
 
     begin = time.monotonic()
     try:
         _train(config, shared, begin)
-    except (TutelageError, RuntimeError, MemoryError) as error:
+    except (TutelageError, RuntimeError, MemoryError, *LASTING) as error:
         tune.report({**WORST, "status": status_of(error), "error": _line(error), "progress": 100.0})
 
 
