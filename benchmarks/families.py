@@ -34,6 +34,7 @@ from tutelage.errors import TutelageError
 from tutelage.export.student import Probe, export_student
 from tutelage.models.describe import describe
 from tutelage.models.load import load_classifier, load_tokenizer
+from tutelage.models.padding import settle_padding
 from tutelage.signals.exchange import Request
 from tutelage.signals.spec import PayloadSpec
 from tutelage.testing import FAMILIES, LABELS, sentences, tiny_family
@@ -102,18 +103,22 @@ def by_teacher(folder: str) -> NDArray[np.float32]:
 
 
 def by_predictor(folder: str, out: Path) -> NDArray[np.float64]:
-    """log-probabilities [N, C] of the exported fp32 file."""
+    """log-probabilities [N, C] of the exported fp32 file, the student saved as a training saves it."""
     model, tokenizer = load_classifier(folder), load_tokenizer(folder)
+    pad_id = settle_padding(model, tokenizer)
+    saved = out.with_name(out.name + "-saved")
+    model.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
     ids = [tokens.ids for tokens in read_texts(tokenizer, texts(), LIMIT)]
     lengths = [len(row) for row in ids]
-    ids_NT = pad_rows(ids, tokenizer.pad_token_id or 0, max(lengths))
+    ids_NT = pad_rows(ids, pad_id, max(lengths))
     mask_NT = mask_rows(lengths, max(lengths))
     with torch.inference_mode():
         logits_NC = model(
             input_ids=torch.from_numpy(ids_NT), attention_mask=torch.from_numpy(mask_NT)
         ).logits.numpy()
     probe = Probe([(ids_NT, mask_NT)], logits_NC, list(LABELS), LIMIT, texts())
-    export_student(Path(folder), out, ExportConfig(int8=False), probe, latency_runs=0)
+    export_student(saved, out, ExportConfig(int8=False), probe, latency_runs=0)
     found = Predictor(out, "fp32").predict(texts())
     return np.log([[one.scores[label] for label in LABELS] for one in found])
 
