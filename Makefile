@@ -13,7 +13,7 @@ test: setup  ## every check and every test; AS=avx2 or AS=avx512 hides what is n
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(if $(AS),sh scripts/as_processor.sh $(AS)) $(BIN)/python -m pytest --durations=10
+	$(if $(AS),sh scripts/as_processor.sh $(AS)) sh scripts/test.sh
 
 check: test
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,13 @@ def test_the_config_reference_is_what_the_models_say() -> None:
 def test_no_file_is_longer_than_500_lines() -> None:
     assert len(FILES) > 20
     assert [str(path) for path in FILES if len(path.read_text(encoding="utf-8").splitlines()) > 500] == []
+
+
+def test_every_folder_of_tests_is_run() -> None:
+    """`make test` names the folders, since its two halves run at once."""
+    script = (ROOT / "scripts" / "test.sh").read_text(encoding="utf-8")
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert folders == set(re.findall(r"tests/\w+", script))
 
 
 def test_the_layers_hold() -> None:
