@@ -153,7 +153,7 @@ def measure_teachers(asked: Asked, stage: Stage) -> dict[str, dict[str, float]]:
     if silent:
         raise ConfigError(
             f"combiner 'validated' measures teachers by all their logits, and {silent[0]} cannot give them",
-            fix="use combiner.type=uniform or weighted",
+            fix="use combiner.type=uniform",
         )
     examples = student_examples(asked.space)
     rows = labelled_rows(examples, "validation")

@@ -310,7 +310,8 @@ def check_weights(run: str, weights: dict[str, Tensor]) -> None:
 
 
 def _not_finite(problem: str) -> TrainError:
-    return TrainError(problem, fix="lower train.lr, set train.clip, or train.precision=fp32")
+    fix = "in the train section of this training lower lr, set clip, or set precision to fp32"
+    return TrainError(problem, fix=fix)
 
 
 def batch_plan(training: Training, examples: Examples, chosen: Selection) -> BatchPlan:

@@ -31,10 +31,14 @@ def test_a_command_can_be_pasted() -> None:
     ]
 
 
-def test_export_follows_distillation_only_where_it_is_not_refused(job: JobConfig) -> None:
-    assert after_distill(job, Path("job.yaml"), ["seed=1"]) == "tutelage export job.yaml seed=1"
+def test_export_follows_distillation_only_where_it_is_not_refused(job: JobConfig, tmp_path: Path) -> None:
+    file, config = Path("job.yaml"), tmp_path / "config.json"
+    config.write_text('{"model_type": "bert"}')
+    assert after_distill(job, file, ["seed=1"], tmp_path) == "tutelage export job.yaml seed=1"
     check_export(job, fix="")
     other = job.model_copy(update={"task": CausalLM(type="causal-lm")})
-    assert after_distill(other, Path("job.yaml"), []) == ""
+    assert after_distill(other, file, [], tmp_path) == ""
+    config.write_text('{"model_type": "longformer"}')
+    assert after_distill(job, file, [], tmp_path) == ""
     with pytest.raises(ConfigError, match="causal-lm"):
         check_export(other, fix="")

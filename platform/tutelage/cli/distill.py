@@ -54,7 +54,7 @@ def distill(
     from tutelage.cli.figures import write_figures
     from tutelage.cli.outcome import say_accuracy
 
-    follow = after_distill(space.job, job_file, overrides)
+    follow = after_distill(space.job, job_file, overrides, student.folder)
     report, page = write_figures(
         job,
         space,

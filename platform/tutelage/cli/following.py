@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tutelage.errors import ConfigError
-from tutelage.models.exportable import TASKS, export_fault
+from tutelage.models.exportable import export_fault
 
 if TYPE_CHECKING:
     from tutelage.config.job import JobConfig
@@ -19,9 +20,10 @@ def command_of(verb: str, job_file: Path, overrides: Sequence[str] | None = None
     return shlex.join(["tutelage", verb, str(job_file), *(overrides or ())])
 
 
-def after_distill(job: JobConfig, job_file: Path, overrides: Sequence[str] | None) -> str:
-    """The export of the student, or nothing for a task that has none."""
-    return command_of("export", job_file, overrides) if job.task.type in TASKS else ""
+def after_distill(job: JobConfig, job_file: Path, overrides: Sequence[str] | None, student: Path) -> str:
+    """The export of the student in this folder, or nothing where a task or a family has none."""
+    family = json.loads((student / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    return "" if export_fault(job.task.type, family) else command_of("export", job_file, overrides)
 
 
 def check_export(job: JobConfig, fix: str) -> None:
