@@ -8,12 +8,12 @@ STAMP := .venv/.ready
 quickstart: setup  ## fetch, fine-tune three teachers, distil, export, deploy, ask, report
 	$(BIN)/tutelage quickstart
 
-test: setup  ## every check and every test; AS=avx2 or AS=avx512 hides what is newer in the processor
+test: setup  ## every check and every test; PROCESSOR=avx2 or =avx512 hides what is newer in the processor
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(if $(AS),sh scripts/as_processor.sh $(AS)) sh scripts/test.sh
+	$(if $(PROCESSOR),sh scripts/as_processor.sh $(PROCESSOR)) sh scripts/test.sh
 
 check: test
 

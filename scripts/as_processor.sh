@@ -2,7 +2,7 @@
 # Runs a command, and all that it starts, as if the processor had fewer features:
 #     sh scripts/as_processor.sh avx2 COMMAND ...      AVX2 alone
 #     sh scripts/as_processor.sh avx512 COMMAND ...    AVX512 without VNNI
-# `make test AS=avx2` runs every test so. Needs Linux on x86-64 with CPUID faulting (Intel since Ivy Bridge, AMD
+# `make test PROCESSOR=avx2` runs every test so. Needs Linux on x86-64 with CPUID faulting (Intel since Ivy Bridge, AMD
 # since Zen 4; most virtual machines pass it on), and a C compiler; without them it exits with 77.
 set -eu
 level=$1

@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_keeps_no_checkpoint(tiny
     one.engine.move = move  # type: ignore[method-assign]
     with pytest.raises(TrainError, match=r"tiny-run: the loss is nan at step 3") as caught:
         one.run()
-    assert "train.lr" in caught.value.fix
+    assert "lower lr" in caught.value.fix
     assert [state.step for state, _, _ in one.kept.checkpoints] == [1, 2, 3]
 
 
