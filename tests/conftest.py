@@ -1,6 +1,14 @@
-"""What a run of the tests says of itself."""
+"""What a run of the tests says of itself, and what it does not inherit."""
 
 from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    """Take SIGINT: a shell ignores it for what it starts in the background, and tests stop commands by it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
