@@ -16,6 +16,7 @@ from serve_apps.reading import Reader, passes
 from serve_apps.schemas import Prediction
 from tutelage.errors import ModelError
 from tutelage.export.probes import Probes, ScoresDifferError, check_labels, check_reading, check_scores
+from tutelage.export.processor import this_processor
 from tutelage.export.session import Classifier, OnnxClassifier, padded, score_of, softmax
 from tutelage.export.spec import ModelSpec, Variant
 from tutelage.export.tokenizer import read_pad_id
@@ -35,8 +36,9 @@ class Predictor:
 
     Args:
         folder: an export folder (`tutelage.json`, `tokenizer.json`, the ONNX files).
-        variant: `int8` or `fp32`. Where int8 scores the probes otherwise than at export, the processor is to
-            blame, not the version: fp32 answers, `answers_with` says so, and a warning is logged.
+        variant: `int8` or `fp32`. Where int8 scores the probes otherwise than at export and the processor is
+            another one, fp32 answers, `answers_with` says so, and a warning is logged. On a processor like
+            that of the export the file is to blame, and refused.
         threads: ONNX Runtime intra-op threads.
         classifier: answers instead of the ONNX file, for tests.
 
@@ -75,7 +77,7 @@ class Predictor:
         try:
             self._classifier = opened(variant)
         except ScoresDifferError as problem:
-            if variant == "fp32" or classifier is not None:
+            if variant == "fp32" or classifier is not None or self.spec.processor == this_processor():
                 raise
             self._classifier, self.answers_with = opened("fp32"), "fp32"
             _log.warning("%s answers with fp32: %s", folder, problem.problem)

@@ -21,6 +21,10 @@ SIGNALS = 1
 a teacher would answer the same question with other numbers: how its texts become tokens, what of its output
 is a position's row, how rows are aligned, packed or drawn."""
 
+LATENCY = 1
+"""In the key of each cost that is kept of a student's shape. Raised when the same file would be asked in
+another way: what a call holds, which form of weights it takes."""
+
 IMPORTANCE = 1
 """In the name of each part of an importance that is kept while it is made. Raised when the same weights and
 rows would have another importance: what is squared, summed, or left out."""

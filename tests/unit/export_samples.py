@@ -10,18 +10,18 @@ import numpy as np
 VOCAB, WIDTH, CLASSES = 50, 8, 2
 
 
-def by_hand(path: Path, *, output: str = "logits") -> Path:
+def by_hand(path: Path, *, output: str = "logits", width: int = WIDTH) -> Path:
     """logits = (mean of table[ids] over the tokens that there are) @ wide @ narrow, as an ONNX file."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
-    table_VH = rng.normal(size=(VOCAB, WIDTH)).astype(np.float32)
+    table_VH = rng.normal(size=(VOCAB, width)).astype(np.float32)
     table_VH[3] *= 100
     weights = {
         "table": table_VH,
-        "wide": rng.normal(size=(WIDTH, 4 * WIDTH)).astype(np.float32),
-        "narrow": rng.normal(size=(4 * WIDTH, CLASSES)).astype(np.float32),
+        "wide": rng.normal(size=(width, 4 * width)).astype(np.float32),
+        "narrow": rng.normal(size=(4 * width, CLASSES)).astype(np.float32),
         "one": np.array([1], np.int64),
         "least": np.array(1, np.float32),
         "two": np.array([2], np.int64),

@@ -28,6 +28,7 @@ from tutelage.errors import ModelError
 from tutelage.export import probe_texts
 from tutelage.export.probe_texts import choose_rows, odd_texts, record_probes
 from tutelage.export.probes import FILE, Probes, largest_difference
+from tutelage.export.processor import this_processor
 from tutelage.export.spec import ModelSpec
 
 pytestmark = pytest.mark.unit
@@ -119,6 +120,16 @@ def test_fp32_answers_where_int8_computes_otherwise_than_at_export(
     assert (found.variant, found.answers_with) == ("int8", "fp32")
     assert found.predict(["good"]) == right
     assert "answers with fp32: probe" in caplog.text
+
+
+def test_on_a_processor_like_that_of_the_export_another_int8_file_is_no_matter_of_the_processor(
+    folder: Path,
+) -> None:
+    """Nobody else's file is served in fp32 under its name."""
+    spec_with(processor=this_processor().model_dump())(folder)
+    write_onnx(folder / "model.int8.onnx", VECTORS_VC * 2)
+    with pytest.raises(ModelError, match="the int8 file may differ by"):
+        Predictor(folder)
 
 
 def test_an_int8_file_that_gives_no_finite_score_is_damaged_and_not_replaced(folder: Path) -> None:
@@ -258,6 +269,13 @@ def test_rows_are_chosen_once_and_over_all_lengths(texts: list[str], count: int)
     if count >= 4:
         found = {len(texts[n]) for n in chosen}
         assert {min(map(len, texts)), max(map(len, texts))} <= found
+
+
+def test_a_row_of_any_size_is_not_kept(tmp_path: Path) -> None:
+    """The row in the middle is the longest: neither it nor what is made of it travels with a version."""
+    rows = ["good film", "bad " * 100_000, "good"]
+    record_probes(version_folder(tmp_path / "v"), ModelSpec.read(tmp_path / "v"), rows, read_ids(rows))
+    assert (tmp_path / "v" / FILE).stat().st_size < 50_000
 
 
 @settings(deadline=None)

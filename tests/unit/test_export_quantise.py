@@ -96,6 +96,25 @@ def test_every_recipe_answers_almost_as_fp32(fp32: Path, tmp_path: Path, recipe:
     assert not np.array_equal(found, exact)
 
 
+def test_weights_beside_the_file_are_those_of_the_last_recipe_alone(tmp_path: Path) -> None:
+    """Large students: ONNX appends to a data file that is there already, and versions would carry it."""
+    import onnx
+
+    fp32, beside = by_hand(tmp_path / "fp32.onnx", width=64), tmp_path / "beside.onnx"
+    onnx.save(
+        *(onnx.load(str(fp32)), str(beside)),
+        **{"save_as_external_data": True, "location": "beside.onnx.data", "size_threshold": 0},
+    )
+    data = tmp_path / "int8.onnx.data"
+    sizes, answers = [], []
+    for _ in range(3):
+        apply_recipe(beside, tmp_path / "int8.onnx", RECIPES[0])
+        sizes.append(data.stat().st_size)
+        answers.append(OnnxClassifier(tmp_path / "int8.onnx").logits(*texts(2, (4, 5))[0]))
+    assert len(set(sizes)) == 1
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+
 def test_narrowing_matrices_stay_as_they_are_when_the_recipe_says_so(fp32: Path, tmp_path: Path) -> None:
     apply_recipe(fp32, tmp_path / "all.onnx", Recipe("all"))
     apply_recipe(fp32, tmp_path / "some.onnx", Recipe("some", narrowing=False))

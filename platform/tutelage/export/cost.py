@@ -31,12 +31,14 @@ from tutelage.config.task import Task, TaskName
 from tutelage.errors import ModelError
 from tutelage.export.latency import Latency, measure
 from tutelage.export.onnx import export_model
+from tutelage.export.processor import signed_products
 from tutelage.export.quantise import RECIPES, apply_recipe
 from tutelage.export.session import Classifier, OnnxClassifier
 from tutelage.export.spec import Variant
 from tutelage.files import atomic_write, digest_text
 from tutelage.models.architecture import base_config, build, student_config
 from tutelage.models.positions import usable_tokens
+from tutelage.semantics import LATENCY
 
 ROUND_S = 0.2
 LEAST_RUNS, MOST_RUNS = 5, 200
@@ -206,7 +208,8 @@ def _key(config: Any, task: Task, variant: Variant, batch: int, tokens: int, thr
         "batch": batch,
         "tokens": tokens,
         "threads": threads,
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, signed products {signed_products()}",
+        "semantics": LATENCY,
         **{name: version(name) for name in ("onnxruntime", "torch", "transformers", "onnx")},
     }
 

@@ -97,7 +97,8 @@ def record_probes(
 
     chosen = choose_rows(texts, [len(row) for row in ids])
     rows = [ProbeText(what=f"row {n}", text=texts[n], ids=list(map(int, ids[n]))) for n in chosen]
-    odd = odd_texts(texts, lambda text: len(encode(text)), spec.max_tokens)
+    few = [texts[n] for n in chosen] or [texts[0][:MAX_CHARS]]
+    odd = odd_texts(few, lambda text: len(encode(text)), spec.max_tokens)
     found = Probes(
         labels=spec.labels,
         max_tokens=spec.max_tokens,

@@ -103,8 +103,7 @@ def quantise(
             stage.update(done + 1, len(recipes), recipe=recipe.name, agreement=found.share_same_label)
         if _passes(found, config):
             return Quantised(out, size, recipe, found, tuple(tried))
-    for path in (out, out.with_name(out.name + ".data")):
-        path.unlink(missing_ok=True)
+    _remove(out)
     raise NoRecipeError(
         f"int8 falls short of torch ({len(tried)} recipes tried): {_shortfall(tried, config)}",
         fix="serve the fp32 file (serve.variant: fp32, export.int8: false), or allow more",
@@ -152,6 +151,7 @@ def apply_recipe(fp32: Path, out: Path, recipe: Recipe, form: Form = "unsigned")
     if recipe.tables:
         quantise_tables(model)
     external = fp32.with_name(fp32.name + ".data").exists()
+    _remove(out)  # weights beside a file are appended to those that are there
     with _quiet():
         quantize_dynamic(
             model,
@@ -167,12 +167,18 @@ def apply_recipe(fp32: Path, out: Path, recipe: Recipe, form: Form = "unsigned")
         )
     written = onnx.load(str(out))
     if to_form(written, form):
+        _remove(out)
         onnx.save(written, str(out), save_as_external_data=external, location=f"{out.name}.data")
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain data."""
     return asdict(recipe)
+
+
+def _remove(path: Path) -> None:
+    for one in (path, path.with_name(path.name + ".data")):
+        one.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
