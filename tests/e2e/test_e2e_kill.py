@@ -70,7 +70,7 @@ def test_stopped_by_ctrl_c_then_killed_then_finished(story: Story, half: tuple[s
     assert finished.json["run"] == run
     (student,) = [row for row in finished.json["accuracy"] if row["kind"] == "student"]
     assert student["runtime"] == "torch"
-    assert student["low"] < student["mean"] < student["high"]
+    assert student["low"] < student["mean"] <= student["high"]
     assert _points(folder) == _points(story.cli.home / "runs" / run)
     runs = cli.run("runs", "show", run, "--json")
     assert '"done"' in runs.out
