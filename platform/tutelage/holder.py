@@ -94,7 +94,10 @@ class Fence:
 
     @classmethod
     def raise_to(cls, runs: Path, run: str, number: int, holder: Holder) -> Fence:
-        """Put the number of this holder before the run, which shuts out all before it."""
+        """Put the number of this holder before the run, which shuts out all before it.
+
+        Call it in the transaction that gives the number, or a pause puts an older number over a newer one.
+        """
         path = _file(runs, run)
         with atomic_write(path) as file:
             json.dump({"number": number, "holder": asdict(holder)}, file)

@@ -14,7 +14,9 @@ from tutelage.cli.console import Console
 from tutelage.cli.steps import Job, recorded
 from tutelage.config.load import load_job
 from tutelage.errors import StoreError, TrainError
-from tutelage.registry import leases, open_registry
+from tutelage.files import atomic_write
+from tutelage.holder import Fence
+from tutelage.registry import leases, open_registry, sqlite
 from tutelage.run_log import lines_of
 
 pytestmark = pytest.mark.unit
@@ -73,3 +75,28 @@ def test_a_command_whose_run_is_taken_stops_where_it_waits(job: Job, monkeypatch
     with pytest.raises(StoreError, match="'d-1' was taken from this process"):
         work()
     assert status(job).status == "interrupted"
+
+
+def test_a_fence_is_raised_while_nobody_else_can_take_the_run(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a holder that pauses before it writes its number never writes it over a newer one."""
+    with pytest.raises(TrainError), recorded(job, "distill", ["d-1"]):
+        raise TrainError("x")
+    monkeypatch.setattr(sqlite, "WRITE_S", 0)
+    other = open_registry(job.home).runs
+    tried = []
+
+    def slow(path: Path) -> Any:
+        tried.append(path.name)
+        with pytest.raises(StoreError, match="locked"):
+            other.start("d-1", "distill", "reviews", "", digest="abc")
+        return atomic_write(path)
+
+    monkeypatch.setattr("tutelage.holder.atomic_write", slow)
+    with recorded(job, "distill", ["d-1"]):
+        fence = Fence.of(job.home / "runs", "d-1")
+        assert fence is not None
+        fence.check()
+        assert fence.number == status(job).fence == 2
+    assert tried == ["d-1.json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.registry_samples import card, model_folder
+from tutelage.cli.main import main
 from tutelage.data.folders import whole_folder
 from tutelage.errors import StoreError
 from tutelage.holder import Fence, Holder
@@ -240,3 +242,16 @@ def test_time_is_the_databases(tmp_path: Path, database: Database) -> None:
 
     with database.read() as session:
         assert abs(database.now(session) - time.time()) < 3600
+
+
+def test_release_shuts_its_holder_out_of_the_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
+    monkeypatch.delenv("TUTELAGE_DB", raising=False)
+    run = Runs(Database.at_home(tmp_path), process=ELSEWHERE).start("d-1", "distill", "r", "", digest="abc")
+    fence = Fence.raise_to(tmp_path / "runs", "d-1", run.fence, ELSEWHERE)
+    fence.check()
+    assert main(["runs", "release", "d"], stdout=io.StringIO(), stderr=io.StringIO()) == 0
+    with pytest.raises(StoreError, match=f"run 'd-1' was taken by process {os.getpid()}"):
+        fence.check()

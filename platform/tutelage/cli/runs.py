@@ -126,9 +126,13 @@ def release(
     A holder that lives after all notices it at its next heart-beat and stops; it cannot write to the run.
     """
     from tutelage.cli.text import duration
+    from tutelage.files import home
+    from tutelage.holder import Fence, Holder
 
     console: Console = ctx.obj
-    run = _runs().release(run_id)
+    run = _runs().release(
+        run_id, lambda whole, number: Fence.raise_to(home() / "runs", whole, number, Holder.this())
+    )
     silent = "" if run.silent_s is None else f"; its last heart-beat was {duration(run.silent_s)} ago"
     words = f"{run.run_id} was held by process {run.pid} on {run.host}{silent}. It is free"
     console.result({"run": run.run_id, "host": run.host, "pid": run.pid, "silent_s": run.silent_s}, words)

@@ -253,9 +253,9 @@ def recorded(
     with ExitStack() as logs, HeartBeats(job.registry.runs, interrupt_main) as hearts:
         try:
             for run in runs:
-                begun = start(run)
+                fence = partial(Fence.raise_to, job.home / "runs", run, holder=Holder.this())
+                begun = start(run, claim=fence)
                 held.append(run)
-                Fence.raise_to(job.home / "runs", run, begun.fence, Holder.this())
                 logs.enter_context(run_log(job.home / "runs" / run))
                 LOG.info("%s: begun by %s, attempt %d", run, Holder.this(), begun.fence)
             yield figures

@@ -83,10 +83,12 @@ class Runs:
         parent: str | None = None,
         again: bool = False,
         fresh: bool = False,
+        claim: Callable[[int], object] | None = None,
     ) -> Run:
         """Record that this process begins a run, or goes on with one that failed or was interrupted.
 
-        With `again`, also a run that is done begins anew; `fresh` says that nothing is gone on with.
+        With `again`, also a run that is done begins anew; `fresh` says that nothing is gone on with. `claim`
+        gets the lease's number while no other can take one: what it writes elsewhere is in the leases' order.
 
         Raises:
             StoreError: the run is done, or another process holds it.
@@ -109,6 +111,8 @@ class Runs:
             lease = leases.take(session, row, process, now, spent=spent)
             session.flush()
             run = self._run(row, lease, now)
+            if claim is not None:
+                claim(run.fence)
         self._hold(run_id, run.fence)
         return run
 
@@ -134,10 +138,11 @@ class Runs:
             session.flush()
             return self._run(row, session.get(LeaseRow, run_id), row.finished)
 
-    def release(self, run_id: str) -> Run:
+    def release(self, run_id: str, claim: Callable[[str, int], object] | None = None) -> Run:
         """Take a run from whoever holds it: it counts as interrupted, and that process cannot write to it.
 
-        Gives the run as it was. Raises StoreError when it does not run.
+        Gives the run as it was. `claim` gets the run's whole id and the lease's number, as in `start`.
+        Raises StoreError when it does not run.
         """
         before = self.get(run_id)
         with self._database.write(guarded=False) as session:
@@ -148,6 +153,9 @@ class Runs:
             if lease is not None:
                 row.finished = min(now, max(lease.beat, row.started))
                 lease.fence += 1
+                session.flush()
+                if claim is not None:
+                    claim(row.run_id, lease.fence)
         return before
 
     def beat(self) -> list[str]:
