@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -114,3 +115,52 @@ def test_two_who_build_the_same_leave_each_other_alone(tmp_path):
         other.communicate("\n")
     assert other.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_folder_that_appears_while_it_is_looked_at_is_no_rest(tmp_path):
+    """Another machine renames its scratch folder between the listing and the look."""
+    import tutelage.data.folders as folders
+
+    assert not folders._silent(tmp_path / ".made.0123abcd.abcdefgh")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_only_age_says_that_nobody_builds(tmp_path, monkeypatch, missing):
+    import tutelage.data.folders as folders
+
+    def no_locks(*_: object) -> None:
+        raise OSError(missing, os.strerror(missing))
+
+    monkeypatch.setattr(folders.fcntl, "flock", no_locks)
+    left = tmp_path / f"{folders._prefix(tmp_path / 'made')}abcdefgh"
+    left.mkdir()
+    lock = folders._lock_of(left)
+    lock.touch()
+    with whole_folder(tmp_path / "made"):
+        pass
+    assert left.exists()
+    for path in (left, lock):
+        os.utime(path, (1e9, 1e9))
+    with whole_folder(tmp_path / "made", replace=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_lock_left_alone_is_swept_and_one_that_is_held_is_not(tmp_path):
+    """A kill may come between the lock and its folder, or between a folder's rename and its lock's end."""
+    import tutelage.data.folders as folders
+
+    names = (folders._prefix(tmp_path / "made"), ".made.0123abcd.")
+    alone, held, elsewhere = (
+        tmp_path / f"{prefix}{end}.lock"
+        for prefix, end in ((names[0], "abcdefgh"), (names[0], "ijklmnop"), (names[1], "abcdefgh"))
+    )
+    for path in (alone, held, elsewhere):
+        path.touch()
+    os.utime(elsewhere, (1e9, 1e9))
+    with held.open("r+") as file:
+        folders.fcntl.flock(file, folders.fcntl.LOCK_EX)
+        with whole_folder(tmp_path / "made"):
+            pass
+    assert {path.name for path in tmp_path.iterdir()} == {"made", held.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -93,32 +94,39 @@ def _sync(folder: Path) -> None:
 
 def _sweep(target: Path) -> None:
     """Remove what nobody builds any more: left by a kill on this machine, or by a machine that is gone."""
-    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.\w{{8}}")
-    for path in [path for path in target.parent.iterdir() if ours.fullmatch(path.name)]:
-        lock = _lock_of(path)
-        here = path.name.startswith(_prefix(target)) and lock.exists()
-        if _is_free(lock) if here else _silent(path):
-            shutil.rmtree(path, ignore_errors=True)
-            lock.unlink(missing_ok=True)
+    ours = re.compile(rf"(\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.\w{{8}})({re.escape(_LOCK)})?")
+    found = [ours.fullmatch(path.name) for path in target.parent.iterdir()]
+    for scratch in {target.with_name(match[1]) for match in found if match}:
+        here = scratch.name.startswith(_prefix(target))
+        free = _is_free(_lock_of(scratch)) if here else None
+        if _silent(scratch) if free is None else free:
+            shutil.rmtree(scratch, ignore_errors=True)
+            _lock_of(scratch).unlink(missing_ok=True)
 
 
-def _is_free(lock: Path) -> bool:
+def _is_free(lock: Path) -> bool | None:
+    """Whether nobody holds the lock; None where there is none, or a file system that keeps none."""
     try:
         with lock.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-    except OSError:
-        return False
+    except OSError as problem:
+        return None if problem.errno in (errno.ENOENT, errno.ENOLCK, errno.EOPNOTSUPP) else False
 
 
-def _silent(folder: Path) -> bool:
-    """Whether nothing below was written for long, on the clock of the file system alone."""
-    handle, name = tempfile.mkstemp(dir=folder.parent, prefix=".clock.")
+def _silent(scratch: Path) -> bool:
+    """Whether nothing of it was written for long, on the clock of the file system alone.
+
+    What disappears meanwhile is in somebody's hands.
+    """
+    handle, name = tempfile.mkstemp(dir=scratch.parent, prefix=".clock.")
     os.close(handle)
     now = Path(name).stat().st_mtime
     os.unlink(name)
-    newest = folder.stat().st_mtime
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            newest = max(newest, path.stat().st_mtime)
+    found = [path for path in (scratch, _lock_of(scratch)) if path.exists()]
+    try:
+        inside = scratch.rglob("*") if scratch in found else ()
+        newest = max((path.lstat().st_mtime for path in (*found, *inside)), default=now)
+    except FileNotFoundError:
+        return False
     return now - newest > SILENT_S
