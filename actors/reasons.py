@@ -18,6 +18,11 @@ LASTING = (
 """Exceptions about what was asked and how, never about where: the same comes again."""
 PASSING = (OSError, EOFError, MemoryError)
 """Exceptions about a place, a connection or a memory, which may be well the next time (TimeoutError too)."""
+FULL = (
+    "out of memory", "outofmemory", "memoryerror", "can't allocate memory", "memory pressure",
+    "cublas_status_alloc_failed",
+)  # fmt: skip
+"""Words of a full memory in small letters: of torch on CPU and GPU, of cuBLAS, and of Ray's monitor."""
 LATER = (408, 409, 423, 425, 429)
 """The statuses of a server that say "not now", among those that say "not so"."""
 
@@ -64,7 +69,14 @@ def passing(error: BaseException) -> bool:
     if isinstance(found, TutelageError):
         # A server that does not answer says so to each of its clients.
         return not isinstance(found, RefusedError | ConfigError | DataError | ModelError)
-    return isinstance(found, PASSING) or type(found).__name__ == "OutOfMemoryError"
+    return isinstance(found, PASSING) or out_of_memory(found)
+
+
+def out_of_memory(error: BaseException | str) -> bool:
+    """Whether a memory was full, of whatever device: each library says it in words of its own."""
+    known = [error] if isinstance(error, str) else [error, root(error)]
+    text = " ".join(one if isinstance(one, str) else f"{type(one).__name__} {one}" for one in known).lower()
+    return any(mark in text for mark in FULL)
 
 
 def named_reason(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from actors.counters import TeacherCounters
 from actors.lean_trainer import Ending, certain, lean_trainer, said
 from actors.live import together, topic
 from actors.members import Fleets
-from actors.reasons import named_reason, reason
+from actors.reasons import named_reason, out_of_memory, reason
 from actors.signals import stops_ignored
 from actors.silence import LOOK_S, PATIENCE_S, Silence
 from actors.training import Training, TrainState
@@ -318,7 +318,7 @@ def _failure(run: str, error: Exception) -> TrainError:
     failures = getattr(error, "worker_failures", None) or {}
     sure = certain(error)
     text = reason(next(iter(failures.values()), error)) if sure is None else named_reason(sure)
-    if "OutOfMemory" in str(error) or "out of memory" in str(error):
+    if any(out_of_memory(one) for one in (error, *failures.values())):
         fix = "lower train.batch_size or train.micro_batch_size, or raise train.zero_stage"
     elif sure is not None:
         fix = "repeating would end the same: correct what it names, in the job or the model's folder"

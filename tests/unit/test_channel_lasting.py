@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.lean_trainer import certain
-from actors.reasons import LASTING, lasting, named_reason, passing
+from actors.reasons import LASTING, lasting, named_reason, out_of_memory, passing
 from actors.replica import ReplicaFailedError, failed
+from actors.student import _failure
 from tests.unit.stream_samples import rig
 from tests.unit.test_channel_members import moving
 from tutelage.errors import ConfigError, DataError, ModelError, RefusedError, TeacherError, TrainError
@@ -94,6 +95,21 @@ def test_errors_about_what_was_asked_last_and_say_what_they_are(kind: type[Excep
 )
 def test_errors_about_a_place_pass(error: Exception) -> None:
     assert (lasting(error), passing(error)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_full_memory_passes_whichever_library_says_so(words: str) -> None:
+    """torch has a type of its own for one of several: the others are known by their words."""
+    error = RuntimeError(words)
+    assert (lasting(error), passing(error), out_of_memory(error)) == (False, True, True)
+    assert "lower train.batch_size" in _failure("d-1", error).fix
 
 
 @pytest.mark.parametrize(

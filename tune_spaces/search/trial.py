@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from actors.distill import student_training
 from actors.on_demand import Scored
-from actors.reasons import LASTING
+from actors.reasons import LASTING, out_of_memory
 from actors.teacher import TeacherSpec
 from actors.training import Training, TrainState
 from actors.workspace import Workspace
@@ -113,9 +113,7 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
 
 def status_of(error: BaseException) -> str:
     """`out-of-memory` or `failed`."""
-    text = f"{type(error).__name__} {error}".lower()
-    marks = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "memory pressure")
-    return "out-of-memory" if any(mark in text for mark in marks) else "failed"
+    return "out-of-memory" if out_of_memory(error) else "failed"
 
 
 def _line(error: BaseException) -> str:
