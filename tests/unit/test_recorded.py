@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.config_sample import write
+from tutelage.cli import steps
 from tutelage.cli.console import Console
 from tutelage.cli.steps import Job, recorded
 from tutelage.config.load import load_job
@@ -100,3 +101,38 @@ def test_a_fence_is_raised_while_nobody_else_can_take_the_run(
         fence.check()
         assert fence.number == status(job).fence == 2
     assert tried == ["d-1.json"]
+
+
+@pytest.mark.parametrize("error", [None, TrainError("the real one")])
+def test_one_end_that_cannot_be_recorded_costs_neither_the_others_nor_the_real_error(
+    job: Job, error: TrainError | None
+) -> None:
+    """The first of three is taken before a beat would tell: the others end, and one error comes."""
+
+    def work() -> None:
+        with recorded(job, "distill", ["d-1", "d-2", "d-3"]):
+            open_registry(job.home).runs.release("d-1")
+            if error:
+                raise error
+
+    with pytest.raises(TrainError if error else StoreError, match="the real one" if error else "d-1"):
+        work()
+    ends = "failed" if error else "done"
+    assert [status(job, run).status for run in ("d-2", "d-3")] == [ends, ends]
+
+
+def test_a_run_that_is_lost_while_its_body_ends_is_no_success(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal may come too late for the body: the command says what happened all the same."""
+    gone = threading.Event()
+    monkeypatch.setattr(leases, "BEAT_S", 0.02)
+    monkeypatch.setattr(steps, "interrupt_main", gone.set)
+
+    def work() -> None:
+        with recorded(job, "distill", ["d-1"]):
+            open_registry(job.home).runs.release("d-1")
+            assert gone.wait(30)
+
+    with pytest.raises(StoreError, match="'d-1' was taken from this process"):
+        work()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.cli.following import check_export
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, StoreError
 from tutelage.files import home
 from tutelage.holder import Fence, Holder
 from tutelage.run_log import STEPS, run_log
@@ -271,9 +271,25 @@ def recorded(
             LOG.exception("failed")
             raise
         finally:
-            for run in held:
-                if run not in hearts.lost:
-                    job.registry.runs.finish(run, status, figures.get(run, {}))
+            unwritten = _finish(job, [run for run in held if run not in hearts.lost], status, figures)
+        if hearts.lost:
+            raise taken(hearts.lost[0])
+        if unwritten is not None:
+            raise unwritten
+
+
+def _finish(
+    job: Job, runs: list[str], status: Status, figures: dict[str, dict[str, Any]]
+) -> StoreError | None:
+    """Record the end of each run; the first refusal, which is told only where nothing worse is."""
+    first: StoreError | None = None
+    for run in runs:
+        try:
+            job.registry.runs.finish(run, status, figures.get(run, {}))
+        except StoreError as error:
+            LOG.warning("%s: its end could not be recorded: %s", run, error.problem)
+            first = first or error
+    return first
 
 
 def interrupt_main() -> None:
