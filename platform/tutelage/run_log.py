@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -106,22 +108,51 @@ def has_log(folder: Path) -> bool:
     return (folder / FOLDER / FILE).exists()
 
 
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """All lines that are kept, oldest first; a line that a kill cut short is left out."""
-    names = [*(f"{FILE}.{n}" for n in range(OLD_FILES, 0, -1)), FILE]
-    found = []
-    for path in [folder / FOLDER / name for name in names]:
-        if path.exists():
-            found += _parsed(path.read_text(encoding="utf-8", errors="replace"))
+@dataclass(frozen=True)
+class Place:
+    """Between two lines of a log: so many bytes into a file, which a rotation gives another name."""
+
+    at: int
+    inode: int | None
+    """None before there is a file."""
+
+
+def whole_lines(folder: Path) -> Place:
+    """Behind the last whole line of now."""
+    inode, data = _read(folder / FOLDER / FILE)
+    return Place(data.rfind(b"\n") + 1, inode)
+
+
+def lines_of(folder: Path, until: Place | None = None) -> list[dict[str, Any]]:
+    """Lines that are kept, oldest first, all or up to a place; one that a kill cut short is left out."""
+    found: list[dict[str, Any]] = []
+    seen: set[int | None] = {None}
+    newer = until is not None
+    # Newest first: a file that a rotation renames meanwhile is met twice, never missed.
+    for name in (FILE, *(f"{FILE}.{n}" for n in range(1, OLD_FILES + 1))):
+        inode, data = _read(folder / FOLDER / name)
+        if until is not None and inode is not None and inode == until.inode:
+            newer, data = False, data[: until.at]
+        if inode not in seen and not newer:
+            found[:0] = _parsed(data.decode("utf-8", errors="replace"))
+            seen.add(inode)
     return found
 
 
+def _read(path: Path) -> tuple[int | None, bytes]:
+    try:
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_ino, file.read()
+    except FileNotFoundError:
+        return None, b""
+
+
 def follow(
-    folder: Path, lives: Callable[[], bool], sleep: Callable[[float], None] = time.sleep
+    folder: Path, since: Place, lives: Callable[[], bool], sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[dict[str, Any]]:
-    """The lines that come from now on, until the run has ended and all is read."""
+    """The lines that come after a place, until the run has ended and all is read."""
     path = folder / FOLDER / FILE
-    at, file = _size(path), _inode(path)
+    at, file = since.at, since.inode
     while True:
         over = not lives()
         if _inode(path) != file:  # it was rotated: what was left of the old one, then the new one

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,8 @@ def test_who_follows_gets_every_line_once_over_a_rotation(
 
     with run_log.run_log(tmp_path):
         heard(["before"], "worker")
-        found = [line["text"] for line in run_log.follow(tmp_path, lambda: lives[0], write_some)]
+        place = run_log.whole_lines(tmp_path)
+        found = [line["text"] for line in run_log.follow(tmp_path, place, lambda: lives[0], write_some)]
     assert found == [f"line {number}" for number in range(40)]
     assert (tmp_path / "log" / "run.jsonl.2").exists()
 
@@ -178,3 +180,46 @@ def test_a_run_without_a_log_says_where_it_would_be() -> None:
     code, _, err = call("runs", "logs", "d-1")
     assert code == 2
     assert "has no log below" in err
+
+
+def test_who_follows_loses_nothing_between_the_old_lines_and_the_first_look(tmp_path: Path) -> None:
+    """What is written while the old lines are shown, and a line of which half was there, each come once."""
+    path = tmp_path / "log" / "run.jsonl"
+    with run_log.run_log(tmp_path):
+        heard(["old"], "worker")
+    text = path.read_text().replace("old", "halved")
+    with path.open("a") as file:
+        file.write(text[:20])
+    place = run_log.whole_lines(tmp_path)
+    assert [line["text"] for line in lines_of(tmp_path, place)] == ["old"]
+    with path.open("a") as file:
+        file.write(text[20:])
+    with run_log.run_log(tmp_path):
+        heard(["meanwhile"], "worker")
+    assert [line["text"] for line in lines_of(tmp_path, place)] == ["old"]
+    assert [line["text"] for line in run_log.follow(tmp_path, place, lambda: False)] == [
+        "halved",
+        "meanwhile",
+    ]
+
+
+@pytest.mark.parametrize("written", [1, 4])
+def test_logs_follow_shows_each_line_once_when_it_grows_between_reading_and_looking(
+    ran: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Also when the file is rotated in between."""
+    monkeypatch.setattr(run_log, "FILE_BYTES", 700)
+    read = run_log.lines_of
+
+    def slow(*where: Any) -> list[dict[str, Any]]:
+        found = read(*where)
+        with run_log.run_log(ran):
+            heard([f"line {number}" for number in range(5, 5 + written)], "worker 7 on box")
+        return found
+
+    monkeypatch.setattr(run_log, "lines_of", slow)
+    _, out, _ = call("runs", "logs", "d-1", "--follow", "--json")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == [
+        f"line {n}" for n in range(5 + written)
+    ]
+    assert (ran / "log" / "run.jsonl.1").exists() == (written == 4)

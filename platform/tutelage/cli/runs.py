@@ -101,12 +101,13 @@ def logs(
         raise ConfigError(
             f"run '{run.run_id}' has no log below {folder}", fix="look in the home of the command that ran it"
         )
-    lines = run_log.lines_of(folder)
+    place = run_log.whole_lines(folder) if follow else None
+    lines = run_log.lines_of(folder, place)
     lines = lines[len(lines) - min(tail, len(lines)) :] if tail is not None else lines
-    if not follow:
+    if place is None:
         console.result({"run": run.run_id, "lines": lines}, "\n".join(map(_words, lines)))
         return
-    coming = run_log.follow(folder, lambda: runs.get(run.run_id).status == "running")
+    coming = run_log.follow(folder, place, lambda: runs.get(run.run_id).status == "running")
     for line in itertools.chain(lines, coming):
         console.line(json.dumps(line, ensure_ascii=False) if console.as_json else _words(line))
 
