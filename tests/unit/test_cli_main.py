@@ -226,6 +226,17 @@ def test_silencing_raises_log_levels_that_nobody_set(monkeypatch: pytest.MonkeyP
         assert logging.getLogger("filelock").level == logging.ERROR
 
 
+def test_a_warning_where_no_home_can_be_made_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path / "file" / "home"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        quiet.quiet_libraries({})
+        warnings.warn("old", UserWarning, stacklevel=1)
+
+
 def test_warnings_of_libraries_are_kept_in_a_file(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TextIO
 
+from tutelage.errors import StoreError
 from tutelage.files import home
 
 QUIET_ENVIRONMENT = {
@@ -84,5 +85,5 @@ def _keep(
             path.replace(path.with_suffix(".1.log"))
         with path.open("a", encoding="utf-8") as opened:
             opened.write(f"{when} {os.getpid()} {category.__name__} {filename}:{lineno}: {words}\n")
-    except OSError:
+    except (OSError, StoreError):
         return
