@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import string
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,18 @@ def test_a_read_only_registry_that_others_write_is_read_as_it_is(
     writer.runs.start("d-2", "distill", "reviews", "", digest="abc")
     monkeypatch.setattr(sqlite.os, "access", lambda path, mode: mode != os.W_OK)
     assert len(open_registry(tmp_path).runs.list()) == 2
+
+
+def test_a_reader_sees_what_a_writer_that_came_later_leaves_in_the_log(locked: Path) -> None:
+    """Whether a log may be passed over is asked for each connection: a reader may be open for long."""
+    reader = open_registry(locked)
+    assert len(reader.runs.list()) == 1
+    writer = sqlite3.connect(locked / "registry.db")
+    with closing(writer), writer:
+        writer.execute("UPDATE runs SET status = 'failed'")
+        writer.commit()
+        assert (locked / "registry.db-wal").stat().st_size
+        assert [run.status for run in reader.runs.list()] == ["failed"]
 
 
 def test_a_registry_without_leases_gets_them_and_is_read_where_it_cannot(

@@ -64,10 +64,14 @@ def _make(path: Path, create: Callable[[Engine], None]) -> None:
 def _read_only(path: Path) -> Engine:
     """Reads where nothing can be written; a log that nobody left open need not be looked for."""
     log = path.with_name(f"{path.name}-wal")
-    still = "" if log.exists() and log.stat().st_size else "&immutable=1"
-    uri = f"file:{quote(str(path))}?mode=ro{still}"
 
     def connect() -> sqlite3.Connection:
+        # Asked each time: a writer may come after this process opened the registry, and leave.
+        try:
+            still = "" if log.stat().st_size else "&immutable=1"
+        except FileNotFoundError:
+            still = "&immutable=1"
+        uri = f"file:{quote(str(path))}?mode=ro{still}"
         return sqlite3.connect(uri, uri=True, check_same_thread=False)
 
     return create_engine("sqlite://", creator=connect, poolclass=NullPool)
