@@ -12,7 +12,7 @@ from typing import Any
 from actors.fetched import model_folder
 from actors.fitting import check_models, model_concerns, tokenizer_of
 from tutelage.config import JobConfig
-from tutelage.config.load import job_digest
+from tutelage.config.load import decided_by_finetune, job_digest
 from tutelage.config.models import TeacherConfig
 from tutelage.data.concerns import concerns
 from tutelage.data.row_set import told
@@ -99,7 +99,7 @@ def finetune_run(space: Workspace, teacher: TeacherConfig) -> str:
     digest = digest_text(
         f"training {TRAINING}",
         fingerprint(base.folder, tokenizer_of(teacher.tokenizer, base, space.home)),
-        teacher.finetune.model_dump_json(),
+        decided_by_finetune(teacher.finetune),
         job.task.model_dump_json(),
         space.rows.fingerprint,
         str(job.data.max_tokens),

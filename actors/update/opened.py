@@ -19,7 +19,7 @@ from actors.evaluate import student_examples
 from actors.workspace import Workspace, open_workspace
 from tutelage.config import JobConfig
 from tutelage.config.data import Source
-from tutelage.config.load import decided_by_stream
+from tutelage.config.load import decided_by_stream, decided_by_update
 from tutelage.config.update import UpdateConfig
 from tutelage.continual.heads import grow
 from tutelage.continual.replay import load as load_buffer
@@ -60,7 +60,8 @@ class Update:
         """The same version, data and settings give the same run."""
         space = self.space
         code, stream = f"training {TRAINING}", decided_by_stream(space.job)
-        digest = digest_text(code, self.data, self.config.model_dump_json(), str(space.job.seed), stream)
+        section = decided_by_update(self.config)
+        digest = digest_text(code, self.data, section, str(space.job.seed), stream)
         return f"{space.job.name}-update-{digest[:8]}"
 
     @property

@@ -143,6 +143,20 @@ def test_a_run_is_named_by_all_that_decides_it(made: Made, tmp_path: Path) -> No
     assert len({first, *others}) == 6
 
 
+def test_where_an_update_runs_leaves_its_run(made: Made) -> None:
+    """Its own cores and patience, and those of its teachers' replicas."""
+    teacher = {"name": "critic", "model": str(made.version)}
+    update = made.open(section={"teachers": [teacher]})
+    train = {"cpus_per_worker": 2.0, "gpus_per_worker": 0.5, "threads": 3, "max_failures": 7}
+    moved = {
+        "train": update.config.train.model_copy(update=train),
+        "teachers": [update.config.teachers[0].model_copy(update={"num_cpus": 3.0, "max_replicas": 2})],
+    }
+    assert replace(update, config=update.config.model_copy(update=moved)).run == update.run
+    decides = {"train": update.config.train.model_copy(update={"lr": 0.5})}
+    assert replace(update, config=update.config.model_copy(update=decides)).run != update.run
+
+
 def test_a_copy_of_the_version_elsewhere_gives_the_same_run(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.version, tmp_path / "copy")
     assert made.open(version=tmp_path / "copy").run == made.open().run

@@ -147,6 +147,19 @@ def test_what_does_not_decide_a_fine_tuning_leaves_its_run(
     assert finetune_run(other, pupil) == finetune_run(space, pupil)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [{"cpus_per_worker": 2.0}, {"gpus_per_worker": 0.5}, {"threads": 3}, {"max_failures": 7}],
+    ids=str,
+)
+def test_where_a_fine_tuning_runs_leaves_its_run(space: Workspace, place: dict[str, Any]) -> None:
+    pupil = space.job.teachers[1]
+    assert pupil.finetune is not None
+    train = pupil.finetune.train.model_copy(update=place)
+    moved = pupil.model_copy(update={"finetune": pupil.finetune.model_copy(update={"train": train})})
+    assert finetune_run(space, moved) == finetune_run(space, pupil)
+
+
 def test_another_teacher_or_setting_gives_a_distillation_another_run(
     space: Workspace, folder: Path, tmp_path: Path
 ) -> None:

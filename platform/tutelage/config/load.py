@@ -16,10 +16,12 @@ from typing import Any
 from tutelage.config.dump import is_leaf, to_yaml
 from tutelage.config.explain import validate_job
 from tutelage.config.job import JobConfig
+from tutelage.config.models import FinetuneConfig
 from tutelage.config.overrides import Origins, apply_overrides, environment_overrides, parse_override
 from tutelage.config.runtime import StreamConfig
 from tutelage.config.shape import dotted
 from tutelage.config.store import StoreConfig
+from tutelage.config.update import UpdateConfig
 from tutelage.config.yaml_source import KeyPath, parse_yaml
 from tutelage.errors import ConfigError
 from tutelage.files import digest_text
@@ -34,6 +36,9 @@ _TEACHER_PLACE = {
     "remote": {"timeout_s", "retries", "batch", "max_reply_mb", "api_key_env", "insecure"},
 }
 
+_FINETUNE_PLACE: dict[str, Any] = {"train": _TRAIN_PLACE}
+_TEACHERS_PLACE: dict[str, Any] = {"__all__": {**_TEACHER_PLACE, "finetune": _FINETUNE_PLACE}}
+
 _STREAM_DECIDES: dict[str, Any] = {"on_loss": True, "planner": True, "store": {"max_gb"}}
 """A teacher that is lost may be left out; the planner's figures choose what each teacher sends."""
 _STREAM_PLACE = {name: True for name in StreamConfig.model_fields if name not in _STREAM_DECIDES} | {
@@ -47,7 +52,7 @@ WHERE_IT_RUNS: dict[str, Any] = {
     "stream": _STREAM_PLACE,
     "update": True,
     "train": _TRAIN_PLACE,
-    "teachers": {"__all__": {**_TEACHER_PLACE, "finetune": {"train": _TRAIN_PLACE}}},
+    "teachers": _TEACHERS_PLACE,
 }
 """Keys that say where and how fast a job runs, and what is searched; they are no part of its digest."""
 
@@ -55,6 +60,16 @@ WHERE_IT_RUNS: dict[str, Any] = {
 def decided_by_stream(job: JobConfig) -> str:
     """The keys of `stream` that decide a result, as JSON."""
     return job.stream.model_dump_json(include=_STREAM_DECIDES)
+
+
+def decided_by_finetune(section: FinetuneConfig) -> str:
+    """The keys of a teacher's `finetune` that decide a result, as JSON."""
+    return section.model_dump_json(exclude=_FINETUNE_PLACE)
+
+
+def decided_by_update(section: UpdateConfig) -> str:
+    """The keys of `update` that decide a result, as JSON."""
+    return section.model_dump_json(exclude={"train": _TRAIN_PLACE, "teachers": _TEACHERS_PLACE})
 
 
 @dataclass(frozen=True)
