@@ -124,7 +124,8 @@ def release(
 ) -> None:
     """Take a run from a holder that is gone or hangs, so that its command can be repeated at once.
 
-    A holder that lives after all notices it at its next heart-beat and stops; it cannot write to the run.
+    A holder that lives after all notices it at its next heart-beat and stops; the registry, checkpoints and
+    the model folder are closed to it at once.
     """
     from tutelage.cli.text import duration
     from tutelage.files import home
