@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from actors import distill as distilling
+from actors import finetune as finetuning
+from actors import workspace
 from tests.unit.config_sample import write
 from tutelage.cli import steps
 from tutelage.cli.console import Console
@@ -136,3 +141,46 @@ def test_a_run_that_is_lost_while_its_body_ends_is_no_success(
 
     with pytest.raises(StoreError, match="'d-1' was taken from this process"):
         work()
+
+
+@pytest.mark.parametrize("lacks", ["judgement", "end", "nothing"])
+def test_a_distillation_that_died_before_its_end_is_ended_by_the_same_command(
+    job: Job, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """Its weights are there: what is missing is made under a lease, and the run is done afterwards."""
+    seen: list[str] = []
+
+    def distill(*_given: Any, **_named: Any) -> Any:
+        seen.append(status(job).status)
+        return SimpleNamespace(result={"points": [], "steps": 3})
+
+    monkeypatch.setattr(distilling, "teacher_specs", lambda *_: [])
+    monkeypatch.setattr(distilling, "distill", distill)
+    monkeypatch.setattr(workspace, "distill_run", lambda *_: "d-1")
+    model = job.home / "runs" / "d-1" / "model"
+    model.mkdir(parents=True)
+    (model / "result.json").write_text("{}")
+    if lacks != "judgement":
+        (model.parent / distilling.JUDGEMENT).write_text("{}")
+    with suppress(TrainError), recorded(job, "distill", ["d-1"]):
+        if lacks == "end":
+            raise TrainError("killed")
+    space: Any = SimpleNamespace(runs=job.home / "runs")
+    session: Any = SimpleNamespace(storage="")
+    steps.make_student(job, space, session, {})
+    assert seen == ["done" if lacks == "nothing" else "running"]
+    assert status(job).status == "done"
+
+
+def test_a_fine_tuning_that_died_before_its_end_is_ended_by_the_same_command(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = SimpleNamespace(run="f-1", result={"points": []})
+    monkeypatch.setattr(finetuning, "finetune_plan", lambda *_: [(None, "f-1", True)])
+    monkeypatch.setattr(finetuning, "finetune", lambda *_, **__: {"one": made})
+    with pytest.raises(TrainError), recorded(job, "finetune", ["f-1"]):
+        raise TrainError("killed")
+    space: Any = SimpleNamespace()
+    session: Any = SimpleNamespace(storage="")
+    steps.make_teachers(job, space, session)
+    assert status(job, "f-1").status == "done"

@@ -84,7 +84,8 @@ def make_teachers(
 
     if only:
         _known(only, [teacher.name for teacher in space.job.teachers if teacher.finetune])
-    todo = [run for _, run, done in finetune_plan(space, only) if fresh or not done]
+    plan = finetune_plan(space, only)
+    todo = [run for _, run, done in plan if fresh or not done or not _recorded_as_done(job, run)]
     with recorded(job, "finetune", todo, fresh=fresh) as figures:
         teachers = finetune(space, job.console, storage=session.storage, only=only, fresh=fresh)
         for teacher in teachers.values():
@@ -102,16 +103,23 @@ def make_student(
     parent: str | None = None,
 ) -> Distilled:
     """Distil the teachers into the student; `parent` is the search that chose the job."""
-    from actors.distill import distill, teacher_specs
+    from actors.distill import JUDGEMENT, distill, teacher_specs
     from actors.workspace import distill_run, finished
 
     specs = teacher_specs(space, teachers)
     run = distill_run(space, {spec.name: spec.fingerprint for spec in specs})
-    todo = [run] if fresh or finished(space, run) is None else []
+    whole = finished(space, run) is not None and (space.runs / run / JUDGEMENT).exists()
+    todo = [] if whole and not fresh and _recorded_as_done(job, run) else [run]
     with recorded(job, "distill", todo, parent=parent, fresh=fresh) as figures:
         student = distill(space, teachers, job.console, storage=session.storage, fresh=fresh)
         figures[run] = _figures(student.result)
     return student
+
+
+def _recorded_as_done(job: Job, run: str) -> bool:
+    """False also where a process died between the last file of the run and its end in the registry."""
+    done = job.registry.runs.list(job=job.loaded.job.name, status="done")
+    return any(found.run_id == run for found in done)
 
 
 @dataclass(frozen=True)
