@@ -15,9 +15,11 @@ from actors.evaluate import student_examples
 from actors.payloads import planned, signal_folders
 from actors.speeds import remember
 from actors.workspace import Workspace, open_workspace
+from tutelage.cli import plan
 from tutelage.cli.console import Console
 from tutelage.cli.plan import distill_plan, show_distill_plan
 from tutelage.cli.plan_search import search_plan, show_search_plan
+from tutelage.cli.probes import Probes
 from tutelage.config import JobConfig
 from tutelage.errors import ConfigError, DataError
 from tutelage.progress import Silent
@@ -227,3 +229,14 @@ def test_cores_that_one_machine_lacks_are_told(
     """One worker, a teacher of a core and one of half a core stand on the machine at the same time."""
     space = opened({**job, "ray": {"num_cpus": cpus}}, tmp_path)
     assert distill_plan(space, fresh=False).rows[-1]["missing"].partition(":")[0] == says
+
+
+@pytest.mark.parametrize(("quota", "says"), [("100000 100000", "1.5 of 2.5 CPUs"), ("max 100000", "")])
+def test_a_container_has_the_cores_of_its_quota(
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, says: str
+) -> None:
+    """The machine's cores are no use to a container that may use one of them, as doctor says too."""
+    probes = Probes(cores=64, read=lambda path: quota if path == "/sys/fs/cgroup/cpu.max" else None)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr(plan, "Probes", lambda: probes, raising=False)
+    assert distill_plan(opened(job, tmp_path), fresh=False).rows[-1]["missing"].partition(":")[0] == says

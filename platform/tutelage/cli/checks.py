@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from actors.ray_setup import LONGEST_TEMP, ray_temp, ray_temp_wanted
-from tutelage.cli.machine import INSTRUCTIONS, cpu_flags, cpu_quota, memory_limit
+from tutelage.cli.machine import INSTRUCTIONS, cpu_flags, cpu_quota, memory_limit, usable_cpus
 from tutelage.cli.probes import Probes
 from tutelage.cli.text import size
 from tutelage.errors import ClusterError, StoreError
@@ -84,7 +84,7 @@ def instructions(probes: Probes) -> Iterator[Finding]:
 def cores(probes: Probes) -> Iterator[Finding]:
     """Cores, and what a container leaves of them."""
     quota = cpu_quota(probes)
-    usable = min(probes.cores, quota) if quota else probes.cores
+    usable = usable_cpus(probes)
     text = f"{probes.cores} cores" + (f", of which this container may use {quota:g}" if quota else "")
     if usable < 2:
         fix = "give it 2 CPUs, or lower num_cpus of teachers and cpus_per_worker"

@@ -43,6 +43,11 @@ def cpu_quota(probes: Probes) -> float | None:
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
 
 
+def usable_cpus(probes: Probes) -> float:
+    """CPUs of the machine that this process may use."""
+    return min(probes.cores, cpu_quota(probes) or probes.cores)
+
+
 def memory_limit(probes: Probes) -> int | None:
     """Bytes that the cgroup allows; None without a limit below the machine's memory."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.cli.machine import usable_cpus
 from tutelage.cli.plan_data import data_about, tell_data
+from tutelage.cli.probes import Probes
 from tutelage.signals.planned import describe
 
 if TYPE_CHECKING:
@@ -144,7 +146,7 @@ def _missing_cpus(space: Workspace) -> str:
     job = space.job
     least = job.train.workers * job.train.cpus_per_worker
     least += sum(teacher.min_replicas * teacher.num_cpus for teacher in job.teachers)
-    here = job.ray.num_cpus or os.cpu_count() or 1
+    here = job.ray.num_cpus or usable_cpus(Probes())
     if job.ray.address or os.environ.get("RAY_ADDRESS") or least <= here:
         return ""
     return f"{least - here:g} of {least:g} CPUs: lower teachers.*.num_cpus or train.cpus_per_worker"
