@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import re
 
-from tutelage.errors import ConfigError, DataError, ModelError, RefusedError, TutelageError
+from tutelage.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    RefusedError,
+    StoreError,
+    TeacherError,
+    TutelageError,
+)
 
 LASTING = (
     ConfigError, DataError, ModelError,
@@ -70,6 +78,12 @@ def passing(error: BaseException) -> bool:
         # A server that does not answer says so to each of its clients.
         return not isinstance(found, RefusedError | ConfigError | DataError | ModelError)
     return isinstance(found, PASSING) or out_of_memory(found)
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether a store or a teacher was out of reach, which says nothing of what was to be trained."""
+    found = root(error)
+    return isinstance(found, StoreError) or (isinstance(found, TeacherError) and passing(found))
 
 
 def out_of_memory(error: BaseException | str) -> bool:

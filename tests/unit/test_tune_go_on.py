@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tune_spaces.search.trial import STATE, go_on, run_trial, status_of
-from tutelage.errors import TrainError
+from tutelage.errors import RefusedError, StoreError, TeacherError, TrainError
 
 pytestmark = pytest.mark.unit
 
@@ -88,7 +88,14 @@ def test_a_training_that_fails_says_how(error: BaseException, status: str) -> No
 
 @pytest.mark.parametrize(
     ("error", "result"),
-    [(KeyError("label"), True), (TrainError("the loss is nan"), True), (OSError("disk"), False)],
+    [
+        (KeyError("label"), True),
+        (TrainError("the loss is nan"), True),
+        (RefusedError("status 400", status=400), True),
+        (OSError("disk"), False),
+        (StoreError("s3://signals: no answer from the disk"), False),
+        (TeacherError("no answer in 3 attempts: disk"), False),
+    ],
 )
 def test_what_a_trial_would_say_again_is_its_result_and_no_trial_is_repeated_for_it(
     monkeypatch: pytest.MonkeyPatch, error: Exception, result: bool
@@ -108,6 +115,6 @@ def test_what_a_trial_would_say_again_is_its_result_and_no_trial_is_repeated_for
         assert told[0]["status"] == "failed"
         assert str(error.args[0]) in told[0]["error"]
     else:
-        with pytest.raises(OSError, match="disk"):
+        with pytest.raises(type(error), match="disk"):
             run_trial({}, shared)
         assert told == []

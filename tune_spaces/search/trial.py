@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from actors.distill import student_training
 from actors.on_demand import Scored
-from actors.reasons import LASTING, out_of_memory
+from actors.reasons import LASTING, out_of_memory, unreachable
 from actors.teacher import TeacherSpec
 from actors.training import Training, TrainState
 from actors.workspace import Workspace
@@ -100,7 +100,8 @@ def trial_job(job: JobConfig, searched: Space, point: dict[str, Any]) -> JobConf
 def run_trial(config: dict[str, Any], shared: Shared) -> None:
     """What Ray Tune calls. A student that cannot be trained is a result, never a broken search.
 
-    Only what may be well the next time (a place, a connection) is left for Tune to repeat.
+    Only what may be well the next time (a place, a connection, a store, a lost teacher) is left for Tune to
+    repeat: the searcher would take it for a bad point.
     """
     from ray import tune
 
@@ -108,6 +109,8 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
     try:
         _train(config, shared, begin)
     except (TutelageError, RuntimeError, MemoryError, *LASTING) as error:
+        if unreachable(error):
+            raise
         tune.report({**WORST, "status": status_of(error), "error": _line(error), "progress": 100.0})
 
 
