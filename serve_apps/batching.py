@@ -79,7 +79,7 @@ class Batches:
         """One prediction for each text. A request that is cancelled takes no further turn.
 
         Raises:
-            RefusedError: a 503 that says when to return: requests that are not larger fill WAIT_S already.
+            RefusedError: a 503 that says when to return: what comes before it fills WAIT_S already.
             Exception: what `predict` raised for these texts alone.
         """
         # A character is a token at most, nearly always: an estimate is enough, the model bounds its passes.
@@ -93,10 +93,12 @@ class Batches:
 
     def _check_wait(self, job: _Job) -> None:
         self._jobs = [one for one in self._jobs if not one.done.done()]
-        before = sum(one.left for one in self._jobs if one.left <= job.left)
-        if not before or not self._tokens_a_second:
+        if not self._jobs or not self._tokens_a_second:
             return
-        wait_s = (before + job.left) / self._tokens_a_second
+        own = job.left + sum(one.left for one in self._jobs if one.left <= job.left)
+        larger = sum(one.left for one in self._jobs if one.left > job.left)
+        # Every second turn is the oldest request's, which may be a larger one.
+        wait_s = (own + min(own, larger)) / self._tokens_a_second
         if wait_s > WAIT_S:
             headers = {"Retry-After": str(math.ceil(wait_s - WAIT_S))}
             raise RefusedError(503, f"{wait_s:.0f} s of work are waiting", headers=headers)
@@ -108,9 +110,13 @@ class Batches:
             began = self._clock()
             await self._take(turn)
             cost = sum(min(len(text) + 2, self._max_tokens) for share in turn for text in share.texts)
-            speed = cost / max(self._clock() - began, 1e-6)
-            before = self._tokens_a_second or speed
-            self._tokens_a_second = _MEMORY * before + (1 - _MEMORY) * speed
+            if 2 * cost >= TURN_TOKENS:
+                self._learn(cost / max(self._clock() - began, 1e-6))
+
+    def _learn(self, speed: float) -> None:
+        """From turns that are full by half at least: a lone word measures what a call costs, not a token."""
+        before = self._tokens_a_second or speed
+        self._tokens_a_second = _MEMORY * before + (1 - _MEMORY) * speed
 
     def _turn(self) -> list[_Share]:
         """The texts of the next turn: at least one, then as many as TURN_TOKENS hold."""

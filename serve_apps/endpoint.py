@@ -12,6 +12,7 @@ from serve_apps.app import build_app
 from serve_apps.batching import Batches
 from serve_apps.predictor import Predictor
 from serve_apps.private_port import keep_private
+from serve_apps.ray_serve import REQUEST_S
 from serve_apps.schemas import VersionRef
 from serve_apps.targets import DEPLOYMENT, Target
 from tutelage.config.runtime import ServeConfig
@@ -67,7 +68,8 @@ def application(target: Target) -> Any:
         # Each check is one call; until one fails, a replica that was killed is not replaced.
         health_check_period_s=1,
         graceful_shutdown_wait_loop_s=0.2,
-        graceful_shutdown_timeout_s=10,
+        # Whoever was let in is answered, in a replacement too.
+        graceful_shutdown_timeout_s=REQUEST_S + 5,
         # A version that does not load will not load the third time either.
         max_constructor_retry_count=1,
         logging_config={"log_level": "WARNING", "enable_access_log": False},

@@ -140,7 +140,7 @@ def test_work_that_would_not_be_done_in_time_is_refused_with_a_time_to_return() 
     async def body() -> None:
         together = batches(model, clock)
         model.gate.release()  # type: ignore[union-attr]
-        await together.answer(["one"])
+        await together.answer([LONG] * 8)
         inside = [asyncio.create_task(together.answer([LONG] * 8)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(RefusedError, match="s of work are waiting") as caught:
@@ -152,6 +152,50 @@ def test_work_that_would_not_be_done_in_time_is_refused_with_a_time_to_return() 
         model.gate.release(100)  # type: ignore[union-attr]
         await asyncio.gather(word, *inside)
         assert len(await together.answer([LONG] * 64)) == 64
+
+    run(body)
+
+
+def test_what_single_words_took_refuses_no_large_request() -> None:
+    """A call costs 20 ms before its first token: words measure that, not the 20,000 tokens a second."""
+    model, clock = Model(), Clock()
+
+    def pass_time(texts: list[str]) -> None:
+        clock.now += 0.02 + sum(min(len(text) + 2, 128) for text in texts) / 20_000
+
+    model.on_turn = pass_time
+
+    async def body() -> None:
+        together = batches(model, clock)
+        for _ in range(20):
+            await together.answer(["good"])
+        found = await asyncio.gather(*(together.answer([LONG] * 32) for _ in range(3)))
+        assert [len(one) for one in found] == [32, 32, 32]
+        await asyncio.gather(*(together.answer([LONG] * 32) for _ in range(3)))
+
+    run(body)
+
+
+def test_a_small_request_waits_for_a_larger_older_one_too() -> None:
+    """20 s of its own and smaller work, and as many of an older one: 40 s are more than 25."""
+    model, clock = Model(), Clock()
+    model.gate = threading.Semaphore(0)
+
+    def pass_time(texts: list[str]) -> None:
+        clock.now += sum(min(len(text) + 2, 128) for text in texts) / 100
+
+    model.on_turn = pass_time
+
+    async def body() -> None:
+        together = batches(model, clock)
+        model.gate.release()  # type: ignore[union-attr]
+        await together.answer([LONG] * 8)
+        large = asyncio.create_task(together.answer([LONG] * 64))
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match="s of work are waiting"):
+            await together.answer([LONG] * 15)
+        model.gate.release(100)  # type: ignore[union-attr]
+        assert len(await large) == 64
 
     run(body)
 
