@@ -136,7 +136,12 @@ def start_serve(config: ServeConfig) -> RayServe:
         )
         _keep(_mark(_client()))
     else:
-        port = int(client.http_config.port)
+        port, host = int(client.http_config.port), str(client.http_config.host)
+        if config.host != host:
+            raise ServeError(
+                f"serve.host is {config.host}; Serve already runs on this cluster and listens on {host}",
+                fix=f"set serve.host to {host} if that is meant, or stop Serve first (`serve shutdown`)",
+            )
         if config.port not in (0, port):
             raise ServeError(
                 f"serve.port is {config.port}; Serve already runs on this cluster with port {port}",

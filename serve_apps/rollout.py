@@ -72,12 +72,9 @@ class Rollout:
         deadline = self.clock() + limit_s
         try:
             self.place.run(target)
-            self._wait(target, deadline)
+            self._wait(target, before, deadline)
         except BaseException as error:
-            if before is None:
-                self.place.delete(target.name)
-            elif before.target is not None:
-                self.place.run(before.target)
+            self._undo(target, before)
             if isinstance(error, DeployError) and before is not None:
                 raise _kept(error, before) from error
             raise
@@ -88,7 +85,17 @@ class Rollout:
         except TutelageError as error:
             raise _kept(error, before) from error
 
-    def _wait(self, target: Target, deadline: float) -> None:
+    def _undo(self, target: Target, before: Running | None) -> None:
+        """Leave what was there before, but nothing that another command has put there meanwhile."""
+        now = self.place.applications().get(target.name)
+        if now is not None and _another(now, target, before):
+            return
+        if before is None:
+            self.place.delete(target.name)
+        elif before.target is not None:
+            self.place.run(before.target)
+
+    def _wait(self, target: Target, before: Running | None, deadline: float) -> None:
         seen = ""
         while True:
             app = self.place.applications().get(target.name)
@@ -96,6 +103,11 @@ class Rollout:
             if state != seen:
                 self.tell(state.lower().replace("_", " "))
                 seen = state
+            if app is not None and _another(app, target, before):
+                raise DeployError(
+                    f"another command deploys '{target.name}' too, and came later",
+                    fix="`tutelage endpoints ls` says what answers; deploy again if it is the wrong version",
+                )
             differs = self.place.differs(target) if state == "RUNNING" else ""
             if state == "RUNNING" and not differs:
                 return
@@ -118,6 +130,11 @@ class Rollout:
             f"the endpoint was not ready in time (it wants {target.cpus}): {problem or state}",
             fix="lower serve.cpus_per_replica or serve.replicas, or free CPUs (`ray status`)",
         )
+
+
+def _another(app: Running, target: Target, before: Running | None) -> bool:
+    """Whether an endpoint has a third target: what was there before may be shown for a moment longer."""
+    return app.target not in (None, target, before.target if before else None)
 
 
 def _kept(error: TutelageError, before: Running) -> DeployError:

@@ -80,10 +80,10 @@ def check_name(name: str) -> str:
 
 def check_route(route: str) -> str:
     """`route`, when it is a path that is free for endpoints. Raises ConfigError."""
-    if not _ROUTE.fullmatch(route) or route.split("/")[1] in OWN_PATHS:
+    if not _ROUTE.fullmatch(route) or not set(OWN_PATHS).isdisjoint(route.split("/")):
         raise ConfigError(
-            f"route '{route}' is not allowed: '/', or a path such as '/reviews' that does not begin with "
-            f"{', '.join('/' + path for path in OWN_PATHS)}",
+            f"route '{route}' is not allowed: '/', or a path such as '/reviews' without a part that "
+            f"endpoints answer themselves ({', '.join(OWN_PATHS)})",
             fix="give another with --route",
         )
     return route

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,23 @@ def test_a_proxy_that_does_not_follow_gives_the_old_target_back(monkeypatch: pyt
     with pytest.raises(DeployError, match="replicas run, but from here http://h:1/films does not answer"):
         put(serve)
     assert serve.calls == ["prove new", "run new", "run old"]
+
+
+@pytest.mark.parametrize("before", [{}, {"films": serving(OLD)}], ids=["new", "replaced"])
+def test_what_another_command_deployed_meanwhile_is_left(before: dict[str, Running]) -> None:
+    """Neither taken down by the clean-up of a new endpoint, nor undone by that of a replacement."""
+    later = target(version="later")
+    serve = MemoryServe(before, becomes={"new": ["DEPLOYING"]})
+    looks = count()
+
+    def other() -> None:
+        if next(looks) == 3:
+            serve.apps["films"] = serving(later)
+
+    serve.on_look = other
+    with pytest.raises(DeployError, match="another command deploys 'films' too"):
+        put(serve)
+    assert serve.apps["films"].target == later
 
 
 def test_ctrl_c_gives_the_old_target_back() -> None:

@@ -36,7 +36,22 @@ def test_a_name_that_is_allowed_needs_no_quoting(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "route", ["films", "/films/", "//", "", "/a//b", "/{x}", "/a b", "/-/routes", "/v1", "/healthz", "/a?b"]
+    "route",
+    [
+        "films",
+        "/films/",
+        "//",
+        "",
+        "/a//b",
+        "/{x}",
+        "/a b",
+        "/-/routes",
+        "/v1",
+        "/healthz",
+        "/a?b",
+        "/films/v1",
+        "/films/-",
+    ],
 )
 def test_routes_that_cannot_be(route: str) -> None:
     """No slash in front, one at the end, wildcards, or what endpoints answer themselves."""
