@@ -53,6 +53,15 @@ def batches(model: Model, clock: Clock | None = None, *, max_requests: int = 16)
     return Batches(model, max_tokens=128, max_requests=max_requests, clock=clock or Clock())
 
 
+def spend(model: Model, clock: Clock, *, tokens_a_second: float, call_s: float = 0.0) -> None:
+    """Let each turn take so long by the clock."""
+
+    def turn(texts: list[str]) -> None:
+        clock.now += call_s + sum(min(len(text) + 2, 128) for text in texts) / tokens_a_second
+
+    model.on_turn = turn
+
+
 def run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(body(), 20))
 
@@ -132,10 +141,7 @@ def test_work_that_would_not_be_done_in_time_is_refused_with_a_time_to_return() 
     model, clock = Model(), Clock()
     model.gate = threading.Semaphore(0)
 
-    def pass_time(texts: list[str]) -> None:
-        clock.now += sum(min(len(text) + 2, 128) for text in texts) / 100
-
-    model.on_turn = pass_time
+    spend(model, clock, tokens_a_second=100)
 
     async def body() -> None:
         together = batches(model, clock)
@@ -160,10 +166,7 @@ def test_what_single_words_took_refuses_no_large_request() -> None:
     """A call costs 20 ms before its first token: words measure that, not the 20,000 tokens a second."""
     model, clock = Model(), Clock()
 
-    def pass_time(texts: list[str]) -> None:
-        clock.now += 0.02 + sum(min(len(text) + 2, 128) for text in texts) / 20_000
-
-    model.on_turn = pass_time
+    spend(model, clock, tokens_a_second=20_000, call_s=0.02)
 
     async def body() -> None:
         together = batches(model, clock)
@@ -181,10 +184,7 @@ def test_a_small_request_waits_for_a_larger_older_one_too() -> None:
     model, clock = Model(), Clock()
     model.gate = threading.Semaphore(0)
 
-    def pass_time(texts: list[str]) -> None:
-        clock.now += sum(min(len(text) + 2, 128) for text in texts) / 100
-
-    model.on_turn = pass_time
+    spend(model, clock, tokens_a_second=100)
 
     async def body() -> None:
         together = batches(model, clock)
